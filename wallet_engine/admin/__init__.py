@@ -1,19 +1,19 @@
-"""`wallet-admin`: what an operator asks of a cluster, and does to it, from a command line.
+"""`wallet-admin`: shows and changes a cluster from the command line.
 
     cli        the list of verbs
-    verbs/     one module a verb: reads flags, prints, decides nothing
-    diagnosis/ what is wrong with a cluster, and which commands mend it (`doctor`)
-    proof/     does Redis hold what the journal says, and what did it hold in the past (`verify`, `balance`, `replay`)
-    tracing/   one transfer from beginning to end, and what is under way (`transfer`, `pending`)
-    moving/    moving partitions between shards while payments go on (`move`, `drain`, `add-shard`)
+    verbs/     one module per verb: reads flags and prints; decides nothing
+    diagnosis/ finds what is wrong with a cluster and names the commands that mend it (`doctor`)
+    proof/     compares Redis with the journal, and computes past states (`verify`, `balance`, `replay`)
+    tracing/   follows one transfer from start to end, and lists open ones (`transfer`, `pending`)
+    moving/    moves partitions between shards while payments go on (`move`, `drain`, `add-shard`)
 
-Beside them stands what they share:
+Shared modules:
 
-    session    flags that every verb takes, how a verb answers (tables or one JSON document), how a change is agreed to
-    survey     the whole cluster, asked once; `contents`: how much is in it; `nodes`: one Redis node
-    journals   which journal directory to read, and what a journal process says is durable
-    settings   what may be changed of the configuration, and when it is safe to
-    audit_log  who changed what; `tree_file`: the tree of ZooKeeper in a file
+    session    the flags of every verb, its output (tables or one JSON document), the question before a change
+    survey     asks the whole cluster once; `contents`: how much data it has; `nodes`: one Redis node
+    journals   chooses the journal directory to read; asks a journal process which entries are durable
+    settings   which settings may be changed, and when that is safe
+    audit_log  who changed what; `tree_file`: the ZooKeeper tree in a file
 
-What decides prints nothing.
+Modules that decide do not print.
 """

@@ -1,7 +1,8 @@
-"""Who changed what, when and from where: `/wallet/audit/<number>`, the newest `AUDIT_RECORDS_MAX`, and syslog.
+"""Records who changed what, when and from where: the newest `AUDIT_RECORDS_MAX` in `/wallet/audit/<number>`, and
+all in syslog.
 
-A record is written before the change is begun, so nothing is changed that cannot be recorded, and it says `begun`
-until the change has ended: a driver that was killed leaves it so.
+A record is written before its change begins, so nothing is changed without a record. It says `begun` until the
+change has ended; the record of a command that was killed stays `begun`.
 """
 
 import getpass
@@ -30,7 +31,7 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     #: Unix milliseconds by the clock of `host`.
     time_ms: int
-    #: The account on `host`, with who became it by sudo, and the ZooKeeper user when credentials were given.
+    #: The account on `host`, the user who called sudo, and the ZooKeeper user if credentials were given.
     user: str
     host: str
     pid: int
@@ -46,7 +47,7 @@ def audited(
 ) -> Iterator[None]:
     """Record the change that the block makes. Raises `TreeError`, before the block, when it cannot be recorded.
 
-    An exception of the block is recorded as its failure, and raised on.
+    An exception of the block is recorded as a failure, and raised again.
     """
     record = _begin(directory, verb, what, zookeeper_user)
     try:
@@ -59,7 +60,7 @@ def audited(
 
 
 def audit_records(directory: Directory) -> list[AuditRecord]:
-    """The records there are, oldest first."""
+    """All records in the tree, oldest first."""
     nodes = ((name, directory.tree.get(f"{AUDIT}/{name}")) for name in directory.tree.children(AUDIT))
     return [decode(node.data, AuditRecord, f"{AUDIT}/{name}") for name, node in nodes if node is not None]
 
@@ -89,7 +90,7 @@ def _begin(directory: Directory, verb: str, what: str, zookeeper_user: str | Non
 
 def _end(directory: Directory, record: AuditRecord) -> None:
     _log(record)
-    # The change is made: a store that is away now must not turn it into a failure. The record stays `begun`.
+    # The change is made: if ZooKeeper is away now, the command must not fail. The record stays `begun`.
     with suppress(TreeError):
         directory.tree.set(_path(record), msgspec.json.encode(record), 0)
 

@@ -1,4 +1,4 @@
-"""`wallet-admin VERB …`: composes the verbs, which are imported when they are run."""
+"""`wallet-admin VERB …`: the list of verbs. The module of a verb is imported when the verb runs."""
 
 import logging
 
@@ -123,4 +123,4 @@ def main() -> None:
     write_for_owner_only()
     root = logging.getLogger()
     if not root.handlers:
-        root.addHandler(logging.NullHandler())  # what an operator must know is in the answer, not in a log
+        root.addHandler(logging.NullHandler())  # the answer says all there is to know

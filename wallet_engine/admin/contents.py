@@ -1,4 +1,4 @@
-"""How much there is: balances and stream of each partition, load and replication of each node."""
+"""Counts balances and stream entries of each partition, and reads load and replication offset of each node."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from wallet_engine.routing.slots import tag_of
 
 @dataclass(frozen=True, slots=True)
 class PartitionContents:
-    """`balances` counts pairs of account and currency, the partition's stripes of system accounts among them."""
+    """`balances` counts pairs of account and currency, including the partition's part of system accounts."""
 
     balances: int
     stream_entries: int
@@ -21,7 +21,7 @@ class PartitionContents:
 
 @dataclass(frozen=True, slots=True)
 class NodeLoad:
-    """`repl_offset` counts the bytes of its primary's changes that the node has."""
+    """`repl_offset`: the node's replication offset in bytes."""
 
     ops_per_s: int
     clients: int
@@ -29,7 +29,7 @@ class NodeLoad:
 
 
 def contents_of(found: Survey) -> dict[int, PartitionContents]:
-    """Partitions of shards that do not answer are missing."""
+    """Partition -> its contents, without the partitions of shards that do not answer."""
     result: dict[int, PartitionContents] = {}
     for state in found.shards:
         mine = [p.partition for p in found.partitions if p.shard == state.shard.name]
@@ -64,7 +64,7 @@ def _of_shard(state: ShardState, partitions: list[int], count: int) -> Mapping[i
 
 
 def loads_of(addresses: Iterable[str]) -> dict[str, NodeLoad]:
-    """What each node says of itself; those that do not answer are missing."""
+    """Address -> the load that the node reports, without nodes that do not answer."""
     loads = {}
     for address in addresses:
         client = connect(address)

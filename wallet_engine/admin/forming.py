@@ -1,4 +1,4 @@
-"""Whether Redis nodes may be made one cluster, or are one already. Decides; asks and prints nothing."""
+"""Decides whether Redis nodes may be made one cluster, or are one already. Asks no node and prints nothing."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -10,18 +10,21 @@ from wallet_engine.redis_store.forming import Member
 
 
 class Standing(StrEnum):
-    """How far the nodes are."""
+    """How far the forming of the cluster is."""
 
-    #: Empty, or made one in part: what is missing can be done.
+    #: The nodes are empty, or the forming was interrupted and can continue.
     FORMABLE = "formable"
-    #: One cluster, with the slots where `init` wants them.
+    #: The nodes are one cluster, with the slots where `init` wants them.
     FORMED = "formed"
-    #: One cluster that has partitions, which may have moved since it was formed.
+    #: The nodes are one cluster that holds data; its slots may have moved since it was formed.
     SERVING = "serving"
 
 
 def standing_of(shards: Sequence[Sequence[Member]], wanted: Sequence[Sequence[range]]) -> Standing:
-    """`shards`: the nodes of each, its primary first; `wanted`: the slots of each. Raises `ConfigError`."""
+    """How far the nodes of `shards` are; raises `ConfigError` for a node that must not be used.
+
+    `shards`: the nodes of each shard, its primary first; `wanted`: the slots of each shard.
+    """
     everyone = [node for nodes in shards for node in nodes]
     _check_distinct(everyone)
     ids = {node.node_id for node in everyone}
@@ -46,7 +49,7 @@ def _check_distinct(everyone: Sequence[Member]) -> None:
 
 
 def _are_shards(shards: Sequence[Sequence[Member]]) -> bool:
-    """Whether each has one primary that all others follow. Which of them it is may have changed by a failover."""
+    """Whether each shard has one primary that all its other nodes follow. A failover may have changed which one."""
     for nodes in shards:
         primaries = [node for node in nodes if node.is_primary]
         if len(primaries) != 1 or any(
@@ -61,7 +64,7 @@ def _owned(nodes: Sequence[Member]) -> set[int]:
 
 
 def _check_formable(node: Member, ids: set[str], primary: Member, wanted: Sequence[range]) -> None:
-    """Raises `ConfigError` for a node that is somebody's already: what it holds may be live."""
+    """Raises `ConfigError` for a node that is in use already: its data may be live."""
     if node.keys:
         raise ConfigError(
             f"Redis at {node.address} holds {node.keys} keys: a cluster is formed of empty nodes, give one with "

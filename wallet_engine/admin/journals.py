@@ -1,4 +1,4 @@
-"""Which journal directory to read, and what a live journal process says is durable."""
+"""Chooses the journal directory to read, and asks live journal processes which entries they have on disk."""
 
 import asyncio
 import socket
@@ -19,10 +19,10 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import JournalInfo
 from wallet_engine.telemetry.flags import RESTORE_COMMAND_HELP
 
-#: How long a journal process may take to say what it holds.
+#: How long a journal process may take to report its state.
 STATE_WAIT_S_MAX: Final = 3.0
 
-#: How a verb that reads a journal directory reads what is only in the archive.
+#: For verbs that read a journal directory: how to fetch segments that are only in the archive.
 restore_option = click.option(
     "--restore-command",
     metavar="COMMAND",
@@ -44,7 +44,7 @@ def journal_option(command: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True, slots=True)
 class JournalSource:
-    """A directory to read; `info` is the live process that writes it, as far as that is known."""
+    """A directory to read; `info` is the live process that writes it, if it is known."""
 
     directory: Path
     info: JournalInfo | None = None
@@ -70,7 +70,7 @@ def find_journal(directory: Directory, given: Path | None) -> JournalSource:
 
 
 def check_journal(path: Path) -> Path:
-    """The path, or `ConfigError` when no journal is in it."""
+    """Returns the path. Raises `ConfigError` when it holds no journal."""
     if not path.is_dir() or not numbers_on_disk(path):
         raise ConfigError(f"{path} is not a journal directory (no *.wal in it): set --journal")
     return path
@@ -78,9 +78,9 @@ def check_journal(path: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class CopyState:
-    """partition -> last seq that a live copy has on disk, and that it gives receipts for; those without are left out.
+    """Partition -> last seq, of a live copy: on disk, and receipted. A partition without entries is left out.
 
-    From the moment it hears of a recovery until it follows the epoch that comes of it, it gives none.
+    A copy gives no receipts for a partition from the start of its recovery until the copy knows the new epoch.
     """
 
     on_disk: dict[int, int]
@@ -88,7 +88,7 @@ class CopyState:
 
 
 def copy_state(info: JournalInfo) -> CopyState | None:
-    """What a live copy says; None when it does not answer."""
+    """The state that a live copy reports; None when it does not answer."""
     try:
         return asyncio.run(_ask_state(info))
     except (OSError, ValueError):
@@ -96,7 +96,7 @@ def copy_state(info: JournalInfo) -> CopyState | None:
 
 
 def receipted_seqs(info: JournalInfo) -> dict[int, int] | None:
-    """partition -> last seq that a live copy gives receipts for; None when it does not answer."""
+    """Partition -> last seq for which a live copy gives receipts; None when it does not answer."""
     state = copy_state(info)
     return None if state is None else state.receipted
 
@@ -113,7 +113,7 @@ async def _ask_state(info: JournalInfo) -> CopyState:
 
 
 async def final_seqs(info: JournalInfo) -> dict[int, int]:
-    """partition -> last seq of which a live copy knows that it is final, and which it has. Raises `ConfigError`."""
+    """Partition -> last seq that a live copy has and knows to be final. Raises `ConfigError`."""
     try:
         peer = await Peer.connect(info.journal_id, info.address, FollowerHello("wallet-admin"), info.tls)
         try:

@@ -1,4 +1,4 @@
-"""Whether a Redis node may join the cluster: `add-shard` and `replace-node` ask the same of it."""
+"""Checks whether a Redis node may join the cluster, for `add-shard` and `replace-node`."""
 
 from collections.abc import Collection, Mapping
 
@@ -10,7 +10,7 @@ from wallet_engine.redis_store.membership import Membership, membership
 
 
 def asked(address: str) -> Membership:
-    """What the node says of itself. Raises `ConfigError` when it does not answer."""
+    """The membership that the node reports. Raises `ConfigError` when it does not answer."""
     try:
         return membership(address)
     except (RedisError, OSError) as error:
@@ -25,10 +25,10 @@ def check_newcomer(
     *,
     may_follow: bool = False,
 ) -> None:
-    """Raises `ConfigError` for a node that is in use already. Its data may be live: no message says to drop them.
+    """Raises `ConfigError` for a node that is in use already. Its data may be live, so no message says to delete it.
 
-    `members`: node id -> address of the nodes that belong to the cluster; `newcomers`: ids of those that come with it.
-    `may_follow`: it may have its primary's memory already.
+    `members`: node id -> address of the cluster's nodes; `newcomers`: ids of the nodes that join together with it.
+    `may_follow`: the node may be a replica already, with a copy of its primary's keys.
     """
     if known.node_id in members:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""One Redis node as it describes itself, for `init` and `status`."""
+"""One Redis node as it describes itself, asked by many verbs."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +19,10 @@ ASKED_AT_ONCE_MAX: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """What a node answered; everything but `address` and `trouble` is empty when it did not."""
+    """A node's answer; if it gave none, all fields but `address`, `trouble` and `obstacle` are empty."""
 
     address: str
-    #: Why it could not be asked, also when it `refuses`; "" when it answered.
+    #: Why there is no answer, also when the node `refuses`; "" when it answered.
     trouble: str = ""
     view: NodeView | None = None
     cluster_ok: bool = False
@@ -33,7 +33,7 @@ class NodeState:
     #: 0 when the node has no limit.
     maxmemory_bytes: int | None = None
     keys: int = 0
-    #: What `trouble` is, sorted; None when it answered.
+    #: The kind of `trouble`; None when the node answered.
     obstacle: Obstacle | None = None
 
     @property
@@ -42,12 +42,12 @@ class NodeState:
 
     @property
     def refuses(self) -> bool:
-        """Whether it is there, and does not let us ask."""
+        """Whether the node is there but refuses our questions."""
         return self.obstacle not in (None, Obstacle.SILENT)
 
     @property
     def complaint(self) -> str:
-        """What to say of one that is not reachable, after its name."""
+        """The text about an unreachable node, to follow its name."""
         return self.trouble if self.refuses else str(Obstacle.SILENT)
 
     @property
@@ -85,7 +85,7 @@ def look_at(address: str) -> NodeState:
 
 
 def look_at_all(addresses: Iterable[str]) -> dict[str, NodeState]:
-    """address -> what it answered, asked side by side so that dead nodes cost one timeout together."""
+    """Address -> state of the node. Asks them in parallel, so that dead nodes cost one timeout together."""
     wanted = list(addresses)
     if not wanted:
         return {}
@@ -101,7 +101,7 @@ def primary_of(nodes: Iterable[NodeState]) -> NodeState | None:
 
 
 def memory_text(used_bytes: int | None) -> str:
-    """`12.3 MiB`."""
+    """Such as `12.3 MiB`; `-` when not known."""
     if used_bytes is None:
         return "-"
     value, unit = float(used_bytes), "B"
@@ -113,6 +113,6 @@ def memory_text(used_bytes: int | None) -> str:
 
 
 def slots_text(ranges: Iterable[range]) -> str:
-    """`0-5460, 7000`; `none` for no slots."""
+    """Such as `0-5460, 7000`; `none` for no slots."""
     parts = (f"{r.start}-{r.stop - 1}" if len(r) > 1 else f"{r.start}" for r in ranges)
     return ", ".join(parts) or "none"

@@ -1,4 +1,4 @@
-"""Whether the slots of a Redis Cluster lie where the partitions need them. Decides; asks and prints nothing."""
+"""Decides whether the slots of a Redis Cluster are where the partitions need them. Asks no node, prints nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from wallet_engine.routing.slots import slot_range
 
 @dataclass(frozen=True, slots=True)
 class PlannedShard:
-    """A shard of the cluster to be, with the node that is its primary now."""
+    """A shard of the future cluster, with its present primary."""
 
     shard: Shard
     primary: NodeState
@@ -21,7 +21,7 @@ class PlannedShard:
 
 
 def parse_shard(text: str) -> Shard:
-    """`s1=host:7001,host:7002`. Raises `ConfigError`."""
+    """Parse `s1=host:7001,host:7002`. Raises `ConfigError`."""
     name, equals, nodes = text.partition("=")
     if not equals:
         raise ConfigError(f"--shard {text!r} must be NAME=HOST:PORT[,HOST:PORT…]")
@@ -29,7 +29,7 @@ def parse_shard(text: str) -> Shard:
 
 
 def joined(ranges: Iterable[range]) -> tuple[range, ...]:
-    """Ascending ranges, neighbours made one."""
+    """Ascending ranges, with neighbours merged."""
     result: list[range] = []
     for piece in ranges:
         if result and result[-1].stop == piece.start:
@@ -48,7 +48,7 @@ def needed_slots(placement: PartitionMap, shard: str) -> tuple[range, ...]:
 def plan_shards(
     shards: Sequence[Shard], placement: PartitionMap, nodes: Mapping[str, NodeState]
 ) -> list[PlannedShard]:
-    """The shards as they will be. Raises `ConfigError` with the first thing that has to be mended."""
+    """The planned shards, in the order given. Raises `ConfigError` for the first thing that must be mended."""
     planned = [
         PlannedShard(
             shard,
@@ -69,7 +69,7 @@ def plan_shards(
 
 
 def _primary(shard: Shard, nodes: Sequence[NodeState]) -> NodeState:
-    """The one primary of the shard, all other nodes of it being its replicas."""
+    """The only primary of the shard; its other nodes are replicas. Raises `ConfigError`."""
     for node in nodes:
         if not node.reachable:
             said = node.trouble if node.refuses else f"{node.complaint}: {node.trouble}"
@@ -90,7 +90,7 @@ def _primary(shard: Shard, nodes: Sequence[NodeState]) -> NodeState:
 
 
 def _check_slots(planned: Sequence[PlannedShard]) -> None:
-    """Every slot must be on the shard that needs it and on no other. Raises `ConfigError` naming the slots."""
+    """Check that every slot is on the shard that needs it. Raises `ConfigError` that names the misplaced slots."""
     owners: list[str | None] = [None] * SLOTS
     for shard in planned:
         view = shard.primary.view

@@ -1,7 +1,7 @@
-"""Asks an API process, over HTTP, as any payment service would.
+"""Calls an API process over HTTP, as a payment service does.
 
-An SRE's freeze goes this way because there is one write entry point: the API holds the batch, the retry, the wait
-for the journal and the refusals. A second way to write, however well meant, would need all of that again.
+`wallet-admin freeze` goes this way because the API is the only write entry point: it has the batching, the retries,
+the wait for the journal and the refusals. A second way to write would need all of that again.
 """
 
 import http.client
@@ -20,7 +20,7 @@ ANSWER_S_MAX: Final = 20.0
 
 
 class Caller(NamedTuple):
-    """Who asks: with which API key, and whose certificates it believes (None: those of the system)."""
+    """The API key to send, and the certificates to trust (None: those of the system)."""
 
     key: str | None = None
     ca: Path | None = None
@@ -29,9 +29,9 @@ class Caller(NamedTuple):
 def ask_service(
     services: Iterable[ServiceInfo], method: str, path: str, caller: Caller
 ) -> tuple[int, dict[str, Any]]:
-    """Status and document of the first API process that answers with anything but 503.
+    """Status and document of the first API process whose answer is not 503.
 
-    Only for requests that may be repeated. Raises `ConfigError` when none answers.
+    Only for requests that may be repeated. Raises `ConfigError` when no process gives such an answer.
     """
     troubles = []
     for info in services:
@@ -54,7 +54,7 @@ def ask_one(
     path: str,
     caller: Caller = Caller(),  # noqa: B008  # it never changes
 ) -> tuple[int, dict[str, Any]]:
-    """Status and document of this process's answer. Raises OSError or ValueError when it gives none."""
+    """Status and document of this process's answer. Raises OSError or ValueError when there is no valid answer."""
     connection = _connection(info, caller)
     try:
         headers = {} if caller.key is None else {"Authorization": f"Bearer {caller.key}"}
@@ -71,7 +71,7 @@ def ask_one(
 
 
 def _connection(info: ServiceInfo, caller: Caller) -> http.client.HTTPConnection:
-    """Raises ValueError when the authority's file cannot be used."""
+    """Raises ValueError when the file with the authority's certificates cannot be used."""
     host, port = split_address(info.address)
     if not info.tls:
         return http.client.HTTPConnection(host, port, timeout=ANSWER_S_MAX)
@@ -79,6 +79,6 @@ def _connection(info: ServiceInfo, caller: Caller) -> http.client.HTTPConnection
         context = ssl.create_default_context(cafile=caller.ca)
     except OSError as error:
         raise ValueError(f"cannot use {caller.ca}: {error}") from None
-    if caller.key is None and caller.ca is None:  # nothing is said that others must not hear
+    if caller.key is None and caller.ca is None:  # no secret is sent
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return http.client.HTTPSConnection(host, port, timeout=ANSWER_S_MAX, context=context)

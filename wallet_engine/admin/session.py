@@ -1,6 +1,6 @@
-"""The flags that every verb takes, the two ways in which a verb answers, and what every changing verb does first.
+"""The flags of every verb, its two forms of output, and the steps of every verb that changes something.
 
-A changing verb makes a `Plan`, and goes on only if it is agreed to:
+A changing verb makes a `Plan`, and acts only if the user agrees:
 
     plan = Plan("freeze account alice", {"account_id": "alice"}, lambda console: console.print(…))
     if session.agreed(plan):                  # shown and asked, or --yes; False under --dry-run
@@ -40,13 +40,13 @@ from wallet_engine.telemetry.secrets import read_secret
 
 P = ParamSpec("P")
 
-#: The environment variable with an API key: a flag would show it to everybody on the machine.
+#: The environment variable with an API key: a flag would show the key to everybody on the machine.
 KEY_VARIABLE: Final = "WALLET_KEY"
 
-#: Width of what is no terminal.
+#: Width of output that goes to no terminal.
 PIPE_COLUMNS: Final = 10_000
 
-#: How often `--watch` looks, and at most.
+#: Seconds between two looks of `--watch`: the default, and the minimum.
 WATCH_S: Final = 2.0
 WATCH_S_MIN: Final = 0.2
 
@@ -59,7 +59,7 @@ class Plan:
     """What a changing verb is about to do.
 
     `what` is one line for the question and the audit record: "move partition 12 from s1 to s2". `document` is what
-    `--dry-run --json` prints, `show` prints the same for people. What a plan `destroys` does not come back.
+    `--dry-run --json` prints; `show` prints the same for people. `destroys`: something is lost for good.
     """
 
     what: str
@@ -80,11 +80,11 @@ class Session:
     dry_run: bool = False
     key_file: Path | None = None
     api_ca: Path | None = None
-    #: `yes` is what an environment variable says, not who has typed this command.
+    #: Whether `yes` comes from an environment variable, and not from the command line.
     yes_by_environment: bool = False
 
     def caller(self) -> Caller:
-        """Who asks API processes: with the key of --key-file, or in `WALLET_KEY`. Raises `ConfigError`."""
+        """The key of --key-file, or else of `WALLET_KEY`, for calls to API processes. Raises `ConfigError`."""
         if self.key_file is not None:
             return Caller(read_secret(self.key_file, "API key"), self.api_ca)
         return Caller(os.environ.get(KEY_VARIABLE) or None, self.api_ca)
@@ -99,7 +99,7 @@ class Session:
             directory.close()
 
     def answer(self, document: Document, show: Callable[[Console], object]) -> None:
-        """Print the document, or have `show` print it for people. Called once in every run."""
+        """Print the document, or let `show` print it for people. Called once per run."""
         if self.json:
             click.echo(msgspec.json.encode(document))
         else:
@@ -108,9 +108,9 @@ class Session:
     def watch(
         self, look: Callable[[], tuple[Document, Callable[[Console], object]]], every_s: float | None
     ) -> None:
-        """`answer` what `look` finds; with `every_s` again and again, until somebody interrupts it.
+        """`answer` the result of `look`; with `every_s`, repeat it until Ctrl-C.
 
-        If the look fails for the moment, that is printed, and it looks again.
+        If a look fails, the error is printed, and the next look follows.
         """
         if every_s is None:
             self.answer(*look())
@@ -132,11 +132,11 @@ class Session:
         with console.capture() as shown:
             console.print(time.strftime("%H:%M:%S"))
             show(console)
-        # Written over what was there, so that nothing flickers.
+        # Overwrites the last output, so that nothing flickers.
         click.echo(f"\x1b[H\x1b[2J{shown.get()}" if draws(console) else shown.get())
 
     def confirm(self, question: str, *, destroys: bool = False) -> None:
-        """Ask, unless `--yes`; ends the command with status 1 when the answer is no, or cannot be given."""
+        """Ask, unless `--yes`. Ends the command with status 1 if the answer is no, or there is nobody to answer."""
         if not self._said_yes(destroys):
             click.confirm(question, abort=True, err=True)
 
@@ -144,7 +144,7 @@ class Session:
         return self.yes and not (destroys and self.yes_by_environment)
 
     def agreed(self, plan: Plan) -> bool:
-        """Show the plan and ask. With `--dry-run` the plan is the answer, and False is returned.
+        """Show the plan and ask; True if the user agrees. With `--dry-run`, only print the plan; False.
 
         Ends the command with status 1 when the answer is no.
         """
@@ -158,14 +158,14 @@ class Session:
         return True
 
     def change(self, directory: Directory, plan: Plan) -> AbstractContextManager[None]:
-        """Record the change of the block; see `audited`."""
+        """Record the change that the block makes; see `audited`."""
         verb = click.get_current_context().command_path.partition(" ")[2]
         user = None if self.credentials is None else self.credentials.user
         return audited(directory, verb, plan.what, zookeeper_user=user)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Bars on standard error when that is a terminal that can draw them, else nothing."""
+        """Progress bars on standard error if it is a terminal that can draw them; else nothing."""
         console = Console(stderr=True)
         columns = (
             TextColumn("{task.description}"),
@@ -186,7 +186,7 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 
 def draws(console: Console) -> bool:
-    """Whether it can move its cursor: a pipe cannot, nor can a terminal that calls itself dumb."""
+    """Whether the console can move its cursor: a pipe or a dumb terminal cannot."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
@@ -208,7 +208,7 @@ def watch_option(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def plain_table(*headings: str, right: Collection[str] = (), **options: Any) -> Table:
-    """A table that cuts nothing: what does not fit is folded. `right`: columns of numbers."""
+    """A table that wraps long values and cuts nothing. `right`: right-aligned columns, for numbers."""
     table = Table(**options)
     for heading in headings:
         table.add_column(heading, overflow="fold", justify="right" if heading in right else "left")
@@ -216,7 +216,7 @@ def plain_table(*headings: str, right: Collection[str] = (), **options: Any) -> 
 
 
 def show_table(console: Console, table: Table, *spare: str) -> None:
-    """Print it, without some of its `spare` columns, the first ones first, where it would have to fold addresses."""
+    """Print the table. If it is too wide, leave out columns of `spare`, from the first, until it fits."""
     left_out, unbounded = [], console.options.update(max_width=PIPE_COLUMNS)
     for heading in spare:
         if console.measure(table, options=unbounded).maximum <= console.width:
@@ -233,15 +233,15 @@ def _source_of(parameter: str) -> ParameterSource | None:
 
 
 def admin_command(verb: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
-    """Give a verb the flags `--zookeeper`, `--map-file`, `--json` and `--yes`, as its `Session`.
+    """Give a verb the common flags (cluster, credentials, `--json`, `--yes`) as its `Session`.
 
-    With `--json` a failure is a document too: `{"error": "…"}`, beside the line on standard error.
+    With `--json` a failure is also printed as a document, `{"error": "…"}`, beside the line on standard error.
     """
     return _with_session(verb)
 
 
 def changing_command(verb: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
-    """`admin_command` for a verb that changes something: with `--dry-run`."""
+    """`admin_command` for a verb that changes something: adds `--dry-run`."""
     return click.option("--dry-run", is_flag=True, help="Show the plan, and change nothing.")(
         _with_session(verb)
     )

@@ -1,14 +1,14 @@
-"""The settings of the cluster that may be changed, when that is safe, and changing them.
+"""The settings of the cluster that may be changed, when a change is safe, and the change itself.
 
-Retention. A process that was started before goes on with the old one until it is restarted, so for a while two
-are in force. A credit is remembered for one retention at least, by the smaller one; a debit that is open is driven
-again without a look into the journal for half a retention, by the larger one. So the new retention may be twice
-the old at most, and nothing may be open for longer than half of the smaller.
+Retention. A running process keeps the old retention until it is restarted, so for a while two are in force. A
+credit is remembered for at least the smaller one. An open debit is driven again without a look into the journal
+for up to half of the larger one. So the new retention may be at most twice the old, and no entry may be open for
+longer than half of the smaller one.
 
-Quorum. A recovery fences n - quorum + 1 copies and takes the longest chain among them: that holds every answered
-entry only if each was answered by as many copies as the quorum says. So raising it is safe only when every copy
-has everything that was answered under the old one, and nobody answers under the old one any more: all copies there
-and level, no API process running, and no recovery under way while the new one is written.
+Quorum. A recovery fences n - quorum + 1 copies and takes the longest chain among them. That chain holds every
+answered entry only if each was answered with as many copies as the quorum says. So raising the quorum is safe
+only when every copy has everything that was answered under the old one, and nobody answers under the old one any
+more: all copies answer and are up to date, no API process runs, and no recovery is under way during the change.
 """
 
 from collections.abc import Iterator
@@ -26,13 +26,13 @@ from wallet_engine.routing.tree import VersionConflict
 HOUR_MS: Final = 3600 * 1000
 RETENTION_HOURS_MAX: Final = 24 * 365
 SYSTEM_ACCOUNTS: Final = "system-accounts"
-#: How long a recovery that is under way may keep us waiting.
+#: How long to wait for recoveries that are under way.
 RECOVERY_WAIT_S_MAX: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`fixed` says why it cannot be changed."""
+    """`fixed`: why it cannot be changed; empty if it can."""
 
     name: str
     value: int | str
@@ -70,7 +70,7 @@ def settings_of(config: ClusterConfig) -> list[Setting]:
 
 
 def changed(config: ClusterConfig, name: str, text: str) -> ClusterConfig:
-    """The configuration with one setting changed. Raises `ConfigError` for what is out of bounds by itself."""
+    """The configuration with one setting changed. Raises `ConfigError` for a value out of bounds."""
     setting = next((s for s in settings_of(config) if s.name == name), None)
     if setting is None:
         raise ConfigError(f"there is no setting {name}: {', '.join(s.name for s in settings_of(config))}")
@@ -96,7 +96,7 @@ def changed(config: ClusterConfig, name: str, text: str) -> ClusterConfig:
 
 
 def check_safe(directory: Directory, old: ClusterConfig, new: ClusterConfig) -> None:
-    """Raises `ConfigError` when the cluster is not in a state in which the change is safe."""
+    """Raises `ConfigError` when the change is not safe in the present state of the cluster."""
     if new.retention_ms == old.retention_ms and new.journal_quorum == old.journal_quorum:
         return
     found = survey(directory)
@@ -107,7 +107,7 @@ def check_safe(directory: Directory, old: ClusterConfig, new: ClusterConfig) -> 
 
 
 def write(directory: Directory, old: ClusterConfig, new: ClusterConfig) -> None:
-    """Write the new configuration, if the old one is still there and the change is still safe.
+    """Write the new configuration if the present one still is `old` and the change is still safe.
 
     Raises `ConfigError`, `LockTimeout` while a recovery is under way, `VersionConflict`.
     """
@@ -123,7 +123,7 @@ def write(directory: Directory, old: ClusterConfig, new: ClusterConfig) -> None:
 
 @contextmanager
 def _no_recovery(directory: Directory) -> Iterator[None]:
-    """Keep every shard from being recovered (`recovery/recover.py` takes the same locks)."""
+    """Keep recoveries of all shards from running, by taking their locks (those of `recovery/recover.py`)."""
     with ExitStack() as stack:
         for shard in directory.shards():
             stack.enter_context(directory.lock(f"recovery-{shard}", timeout_s=RECOVERY_WAIT_S_MAX))

@@ -1,4 +1,4 @@
-"""Who follows the journal for each sink, which partitions each process has, and how far behind it is."""
+"""Lists the processes that follow the journal for each sink, their partitions, and how far they are behind."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from wallet_engine.routing.following import WHOLE, FollowerInfo, SinkState, grou
 
 @dataclass(frozen=True, slots=True)
 class SinkStatus:
-    """One sink, followed for or not."""
+    """One sink, with or without processes that follow for it."""
 
     sink: str
     #: Process -> the partitions that it has claimed.
     claimed: Mapping[str, tuple[int, ...]]
     members: tuple[FollowerInfo, ...]
-    #: Partitions that nobody has claimed.
+    #: Partitions that no process has claimed.
     unclaimed: tuple[int, ...]
-    #: Entries that it had not noted as taken (`routing.followers.NOTE_S`); None where Redis does not tell.
+    #: Entries not yet noted as taken (noted every `routing.followers.NOTE_S`); None when Redis does not answer.
     lag_entries: int | None
 
 
 def sinks_of(directory: Directory, ends: Mapping[int, int | None]) -> tuple[SinkStatus, ...]:
-    """Every sink that has ever taken something or is followed for. `ends`: partition -> newest seq, asked before."""
+    """All sinks that have taken entries or have followers. `ends`: partition -> newest seq, read before."""
     noted, followed = directory.followers.seqs(), directory.following.sinks()
     nobody = SinkState({}, {})
     return tuple(

@@ -1,6 +1,6 @@
-"""The whole cluster, asked once: shards and nodes, partitions, journal copies, API processes.
+"""Asks the whole cluster once: shards and nodes, partitions, journal copies, API processes.
 
-A part that does not answer is reported as such; only the directory has to be there.
+A part that does not answer is reported as such; only the directory must answer.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ from wallet_engine.routing.model import (
 )
 from wallet_engine.routing.slots import tag_of
 
-#: What a shard of `Survey.held_up` does.
+#: How verbs describe a shard of `Survey.held_up`.
 CLUSTER_DOWN: Final = "answers CLUSTERDOWN: its Redis Cluster is down; wallet-admin doctor says what to do"
 
 
@@ -42,11 +42,11 @@ class ShardState:
 
 @dataclass(frozen=True, slots=True)
 class PartitionStatus:
-    """`state` is what `meta` says, `absent` without one, `unreachable` when Redis does not tell."""
+    """`state` is that of `meta`, `absent` without a `meta`, `unreachable` when Redis does not answer."""
 
     partition: int
     shard: str
-    #: Of the map; Redis serves under `redis_epoch`.
+    #: The epoch of the map; Redis serves under `redis_epoch`.
     epoch: int
     seq: int | None
     state: str
@@ -56,20 +56,20 @@ class PartitionStatus:
 
 @dataclass(frozen=True, slots=True)
 class JournalState:
-    """A live copy. `lag_entries` counts what Redis has and it has not; None when one of them does not tell."""
+    """A live copy. `lag_entries`: entries in Redis that it does not have; None if Redis or the copy does not answer."""
 
     info: JournalInfo
     #: partition -> last durable seq; None when the copy does not answer.
     durable: Mapping[int, int] | None
     lag_entries: int | None
     lag_partitions: tuple[int, ...]
-    #: Those of which it has entries and gives no receipts: they are being recovered, or it does not follow yet.
+    #: Partitions with entries on disk but without receipts: under recovery, or the new epoch is not known yet.
     silent_partitions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What was found, as of one look."""
+    """The state of the cluster at one look."""
 
     config: ClusterConfig
     map_version: int
@@ -79,16 +79,16 @@ class Survey:
     services: tuple[ServiceInfo, ...]
     #: Why no new payments are taken; empty while they are.
     paused: str = ""
-    #: Those that follow the journal, and for what.
+    #: The processes that follow the journal, and the sink of each.
     followers: tuple[FollowerInfo, ...] = ()
     sinks: tuple[SinkStatus, ...] = ()
 
     def held_up(self) -> list[str]:
-        """Shards whose primary answers, and no questions about keys: the Redis Cluster is down (CLUSTERDOWN)."""
+        """Shards whose primary answers but serves no keys, because the Redis Cluster is down (CLUSTERDOWN)."""
         return [state.shard.name for state in self.shards if state.primary and not state.primary.cluster_ok]
 
     def by_versions(self) -> dict[Versions | None, list[str]]:
-        """Which processes are of which versions; None stands for those older than that they say it."""
+        """Versions -> names of the processes; None stands for processes too old to report their versions."""
         found: dict[Versions | None, list[str]] = {}
         for state in self.journals:
             found.setdefault(state.info.versions, []).append(state.info.journal_id)
@@ -100,7 +100,7 @@ class Survey:
 
 
 def survey(directory: Directory) -> Survey:
-    """Ask everything once. Raises what the directory raises, and nothing else."""
+    """Ask everything once. Raises only the errors of the directory."""
     config, partition_map = directory.config(), directory.partition_map()
     shards = directory.shards()
     seen = look_at_all(address for shard in shards.values() for address in shard.nodes)
@@ -109,7 +109,7 @@ def survey(directory: Directory) -> Survey:
         nodes = tuple(seen[address] for address in shard.nodes)
         states.append(ShardState(shard, primary_of(nodes), nodes))
     partitions = _partitions(partition_map, states)
-    # Redis was asked before the journals: what comes in between is no lag.
+    # Redis was asked before the journals, so entries that arrive in between do not count as lag.
     journals = _journals(list(directory.journals().values()), partitions)
     services = tuple(directory.services().values())
     pause = directory.pausing.get()
@@ -121,9 +121,9 @@ def survey(directory: Directory) -> Survey:
 
 
 def shards_by_id(states: Iterable[ShardState]) -> dict[str, str]:
-    """Node id -> its shard: of every node that answers, and of the primaries that replicas follow.
+    """Node id -> its shard, for every node that answers and for the primaries that replicas follow.
 
-    Redis knows its nodes by id. The addresses that it tells are numbers where the directory has a host name.
+    Redis identifies its nodes by id. The addresses it reports are numeric where the directory has a host name.
     """
     views = [(state.shard.name, node.view) for state in states for node in state.nodes if node.view]
     followed = {view.primary_id: name for name, view in views if view.primary_id}
@@ -133,7 +133,7 @@ def shards_by_id(states: Iterable[ShardState]) -> dict[str, str]:
 def lag_of(
     durable: Mapping[int, int] | None, partitions: Sequence[PartitionStatus]
 ) -> tuple[int | None, tuple[int, ...]]:
-    """Entries that Redis has and a copy has not, and the partitions concerned; None when not known."""
+    """Entries in Redis that a copy does not have (None when not known), and the partitions concerned."""
     if durable is None:
         return None, ()
     behind = {}
@@ -169,7 +169,7 @@ def _partitions(partition_map: PartitionMap, states: Sequence[ShardState]) -> tu
                 open_entries,
             )
     for partition, entry in enumerate(partition_map.partitions):
-        # A shard that the map names and nobody described.
+        # The map names a shard without a description in the directory.
         missing = PartitionStatus(partition, entry.shard, entry.epoch, None, "unreachable", None, None)
         found.setdefault(partition, missing)
     return tuple(found[partition] for partition in sorted(found))
@@ -178,7 +178,7 @@ def _partitions(partition_map: PartitionMap, states: Sequence[ShardState]) -> tu
 def _metas(
     primary: NodeState | None, partitions: Sequence[int], count: int
 ) -> list[tuple[str | None, str | None, str | None, int] | None]:
-    """seq, epoch, state and number of open entries of each partition; None where Redis does not tell."""
+    """seq, epoch, state and number of open entries of each partition; None where Redis does not answer."""
     nothing: list[tuple[str | None, str | None, str | None, int] | None] = [None] * len(partitions)
     if primary is None or not partitions:
         return nothing

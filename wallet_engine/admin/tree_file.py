@@ -1,18 +1,18 @@
-"""The tree of a cluster in a file, and a tree made of such a file.
+"""Writes the tree of a cluster into a file, and restores a tree from such a file.
 
-A map from a file is an old map, and an old map is dangerous in two ways. Its epochs were used since, so a chain could
-be written under an epoch that another chain has had: the restored epochs are far above whatever Redis, the journals
-and the file hold (`EPOCH_STEP`), so nothing that was certified is certified any more, and the journal processes compare
-and certify every partition anew. And partitions may have moved since: Redis itself says who owns their slots, and
-that goes into the map, not what the file says.
+A map from a file is old, and an old map is dangerous in two ways. First, its epochs were used since: a chain could
+be written under an epoch that another chain has had. So the restored epochs are far above all epochs in Redis and
+the file (`EPOCH_STEP`). Then no owner is certified any more, and the journal processes compare and certify every
+partition again. Second, partitions may have moved since. So the owner of a slot in Redis goes into the map, not
+the shard of the file.
 
-Not in a file: registrations and locks, which belong to live processes. Not restored: moves; a partition that was frozen
-for one is recovered like any other.
+Not in a file: registrations and locks, which belong to live processes. Not restored: moves. A partition that was
+frozen for a move is recovered like any other.
 
-Which journal copies count is dangerous for a third reason. A recovery hears n - quorum + 1 of them: a copy that was
-replaced since and is counted again, or one that joined since and is not, could make it miss what was answered. So a
-list and a quorum that are there stay, and a list from a file is taken only when it names exactly the copies that run;
-otherwise the one who restores says which counted last.
+The list of journal copies that count is dangerous too. A recovery hears n - quorum + 1 of them. It could miss
+answered entries if a replaced copy counts again, or if a copy that joined later does not count. So a list and a
+quorum that exist stay. A list from a file is used only if it names exactly the copies that run; otherwise the
+operator must say which copies counted last.
 """
 
 import hashlib
@@ -62,7 +62,7 @@ from wallet_engine.routing.slots import slot_range, tag_of
 from wallet_engine.routing.tree import NodeExists, Tree
 
 FORMAT: Final = 1
-#: More recoveries than can have happened since any backup, each of which raises an epoch by one.
+#: More than the recoveries since any backup; each raises an epoch by one.
 EPOCH_STEP: Final = 2**32
 _ATTEMPTS_MAX: Final = 10
 _OF_LIVE_PROCESSES: Final = (SERVICES, JOURNALS, LOCKS, USED)
@@ -77,7 +77,7 @@ class BackupNode(msgspec.Struct, frozen=True):
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """What a file holds; `sha256` is that of the JSON of `nodes`."""
+    """The content of a file; `sha256` is the digest of the JSON of `nodes`."""
 
     format: int
     made_ms: int
@@ -109,21 +109,21 @@ class Backup(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Restoration:
-    """What a tree is to be: the file's nodes, with shards and a map as Redis says they are now."""
+    """The tree to make: the file's nodes, with shards and a map as Redis reports them now."""
 
     config: ClusterConfig
     shards: tuple[Shard, ...]
     map: PartitionMap
-    #: Partitions that were somewhere else when the backup was made: partition -> shard then.
+    #: Partitions on another shard than when the backup was made: partition -> shard at that time.
     moved: Mapping[int, str]
-    #: The journal copies that count from now on, and those that never do again.
+    #: The journal copies that count from now on, and those that never count again.
     copies: MembersText
-    #: path -> data, of everything else.
+    #: path -> data, of all other nodes.
     others: Mapping[str, bytes]
 
 
 def take_backup(directory: Directory) -> Backup:
-    """Everything that outlives processes. Raises `ConfigError` when it is changed again and again meanwhile."""
+    """Read all nodes that outlive processes. Raises `ConfigError` when they change again and again during it."""
     directory.config()
     for _attempt in range(_ATTEMPTS_MAX):
         nodes = tuple(_nodes(directory.tree, ROOT))
@@ -133,7 +133,7 @@ def take_backup(directory: Directory) -> Backup:
 
 
 def write_backup(backup: Backup, path: Path) -> None:
-    """Raises `ConfigError`, also when there is such a file already: backups are never overwritten."""
+    """Raises `ConfigError`, also when the file exists already: backups are never overwritten."""
     try:
         with path.open("xb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(backup), indent=1) + b"\n")
@@ -144,7 +144,7 @@ def write_backup(backup: Backup, path: Path) -> None:
 
 
 def read_backup(path: Path) -> Backup:
-    """Raises `ConfigError` when it cannot be read, `Corruption` when it is not a whole backup."""
+    """Raises `ConfigError` when it cannot be read, `Corruption` when it is not a complete backup."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -169,9 +169,9 @@ def plan_restoration(
     present: PartitionMap | None,
     stated_copies: tuple[str, ...] | None,
 ) -> Restoration:
-    """`more_shards` were added since the backup; `present` is the map that is there, if any.
+    """`more_shards` were added since the backup; `present` is the map in the tree, if there is one.
 
-    Raises `ConfigError` when Redis does not say where every partition is, and as `copies_in_force` does.
+    Raises `ConfigError` when Redis does not tell where every partition is, and the errors of `copies_in_force`.
     """
     copies = copies_in_force(backup.copies, directory.members(), directory.journals(), stated_copies)
     config = backup.config
@@ -202,9 +202,9 @@ def plan_restoration(
 def copies_in_force(
     old: MembersText, present: Members, running: Collection[str], stated: tuple[str, ...] | None
 ) -> MembersText:
-    """The list of journal copies to restore: `old` is that of the file, `stated` what the command line says.
+    """The list of journal copies to restore. `old`: the list of the file; `stated`: the list of the command line.
 
-    Raises `ConfigError` when it cannot be known which copies counted last, or `stated` contradicts what is known.
+    Raises `ConfigError` when it is not known which copies counted last, or `stated` contradicts what is known.
     """
     if present.version >= 0:
         if stated is not None and set(stated) != set(present.copies):
@@ -233,7 +233,7 @@ def _named(copies: Iterable[str]) -> str:
 
 
 def restore_audit(tree: Tree, backup: Backup) -> None:
-    """Put the audit records back where there are none."""
+    """Restore the audit records that are missing."""
     for node in backup.nodes:
         if node.path.startswith(f"{AUDIT}/"):
             with suppress(NodeExists):
@@ -241,16 +241,16 @@ def restore_audit(tree: Tree, backup: Backup) -> None:
 
 
 def restore(directory: Directory, plan: Restoration, present: PartitionMap | None) -> None:
-    """Make the tree so. The configuration comes last: until then there is no initialised cluster.
+    """Write the tree. The configuration comes last: until then the cluster counts as not initialised.
 
-    Raises `VersionConflict` when the map is not `present` any more.
+    Raises `VersionConflict` when the map is no longer `present`, `ConfigError` when the list of copies was changed.
     """
     tree = directory.tree
     with directory.lock("initialise"):
         for shard in plan.shards:
             directory.put_shard(shard)
         for path, data in sorted(plan.others.items()):
-            with suppress(NodeExists):  # what is there is newer
+            with suppress(NodeExists):  # the existing node is newer
                 tree.create(path, data)
         members = directory.members()
         if (members.copies, members.replaced) != (plan.copies.copies, plan.copies.replaced):
@@ -289,10 +289,10 @@ def _look(shards: Iterable[Shard]) -> list[ShardState]:
 
 
 def _placed(states: Sequence[ShardState], old: PartitionMap) -> list[str]:
-    """The shard of each partition by the ids of the nodes, "" where none is known. Raises `ConfigError`.
+    """The shard of each partition, found by node id; "" where it is not known. Raises `ConfigError`.
 
-    Of a shard that does not answer at all no id is known: what the others call a node unknown here is taken for it
-    where the old map says so.
+    The node ids of a shard that does not answer at all are unknown. So if the other nodes name an unknown id as a
+    partition's owner, and the old map places the partition on such a shard, the owner is taken to be that shard.
     """
     owners, of_id = _owners(states), shards_by_id(states)
     silent = {state.shard.name for state in states if not any(node.reachable for node in state.nodes)}
@@ -305,7 +305,7 @@ def _placed(states: Sequence[ShardState], old: PartitionMap) -> list[str]:
 
 
 def _owners(states: Iterable[ShardState]) -> dict[int, str]:
-    """slot -> node id, as the Redis nodes that answer say it. Raises `ConfigError` when none does."""
+    """slot -> node id, as reported by the Redis nodes that answer. Raises `ConfigError` when none does."""
     views: list[str] = []
     for node in (node for state in states for node in state.nodes):
         client = connect(node.address)
@@ -322,8 +322,8 @@ def _owners(states: Iterable[ShardState]) -> dict[int, str]:
 def claimed_slots(views: Iterable[str]) -> dict[int, str]:
     """slot -> node id of its owner; `views` are the `CLUSTER NODES` of each node that answers.
 
-    What a primary says of itself counts, and of two that claim a slot the higher configuration epoch. What others
-    have heard may be old: it counts only where nobody claims the slot, as when its owner does not answer.
+    What a primary says of itself counts first; if two claim a slot, the higher configuration epoch wins. What other
+    nodes say may be old: it counts only if no node claims the slot, for example when its owner does not answer.
     """
     claims: dict[int, tuple[bool, int, str]] = {}
     for text in views:

@@ -1,4 +1,4 @@
-"""Waiting until the result of a change is seen, not only ordered."""
+"""Waits until the result of a change is visible."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ _POLL_S: Final = 0.1
 
 
 def wait_until(seen: Callable[[], bool], what: str, timeout_s: float) -> None:
-    """Return when `seen()` is true. Raises `ConfigError` that begins with `what` when it is not in time."""
+    """Return when `seen()` is true. After `timeout_s`, raises `ConfigError` with a text that begins with `what`."""
     deadline = time.monotonic() + timeout_s
     while not seen():
         if time.monotonic() > deadline:

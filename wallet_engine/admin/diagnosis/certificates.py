@@ -1,4 +1,4 @@
-"""Until when the certificates of a cluster are good: those that its servers show, and those of this command."""
+"""Checks when the certificates of a cluster expire: those that its servers show, and those of this command."""
 
 import socket
 import ssl
@@ -22,14 +22,14 @@ from wallet_engine.journal.peer_tls import peer_tls
 from wallet_engine.redis_store.login import login
 from wallet_engine.routing.zookeeper_tls import zookeeper_tls
 
-#: Enough to issue new ones and to bring them everywhere.
+#: Enough time to issue new certificates and distribute them.
 ENDS_WARN: Final = timedelta(days=30)
 _SHOWN_S_MAX: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """`where` it was seen; of an authority of ours, or of others, `holder` is None."""
+    """`where`: where it was seen; `holder`: None for an authority's certificate, ours or another's."""
 
     where: str
     holder: Principal | None
@@ -37,7 +37,7 @@ class Certificate:
 
 
 def certificates_of(found: Survey, zookeeper: Iterable[str]) -> list[Certificate]:
-    """Ask every server that speaks TLS; one that does not answer is told by others."""
+    """Ask every server that speaks TLS. One that does not answer is skipped: other checks report it."""
     servers: list[tuple[str, str]] = []
     if login().ca is not None:
         servers += [
@@ -58,7 +58,7 @@ def certificates_of(found: Survey, zookeeper: Iterable[str]) -> list[Certificate
 
 def _shown(where: str, address: str) -> Certificate | None:
     """The certificate that the server shows to anybody, before it asks for the client's (RFC 8446, 4.4)."""
-    # Loaded only where it is needed: it costs a tenth of a second.
+    # Imported only when needed: the import takes a tenth of a second.
     from wallet_engine.telemetry.authority import holder_shown
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -92,7 +92,7 @@ def ending(certificates: Sequence[Certificate]) -> Iterator[Finding]:
     seen: dict[tuple[str, datetime], list[Certificate]] = defaultdict(list)
     for one in certificates:
         if one.ends - now < ENDS_WARN:
-            # A file has no name of its own: the same certificate elsewhere is it.
+            # A file has no server name: the same certificate seen at a server is merged with it.
             seen[str(one.holder or one.where), one.ends].append(one)
     for (name, ends), places in sorted(seen.items()):
         where = ", ".join(dict.fromkeys(one.where for one in places))

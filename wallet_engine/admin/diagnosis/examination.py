@@ -1,4 +1,4 @@
-"""Everything that `doctor` looks at, asked once. A part that does not answer is a fact too: only the directory must."""
+"""Asks everything that `doctor` checks, once. A part that does not answer is reported; only the directory must."""
 
 import shutil
 import socket
@@ -35,7 +35,7 @@ from wallet_engine.routing.moves import MOVES
 from wallet_engine.routing.slots import slot_of, tag_of
 from wallet_engine.routing.zookeeper_tls import zookeeper_tls
 
-#: Settings of Redis that are looked at.
+#: Settings of Redis that are checked.
 SETTINGS: Final = ("maxmemory-policy", "cluster-require-full-coverage", "cluster-allow-replica-migration")
 _SRVR_S_MAX: Final = 2.0
 
@@ -50,57 +50,57 @@ class ZooKeeperServer:
 
 @dataclass(frozen=True, slots=True)
 class PartitionFacts:
-    """What the primary of the map says of a partition beyond the survey."""
+    """What the primary of a partition reports about it, beyond the survey."""
 
     partition: int
     owner: str
-    #: Without the open ones, which wait for their receivers (`lua/apply.lua`).
+    #: Entries in the stream, without the open ones, which wait for their receivers (`lua/apply.lua`).
     stream_entries: int
-    #: Keys in its slot that the engine does not know.
+    #: Keys in its slot that are not the engine's.
     unknown_keys: tuple[bytes, ...]
-    #: Why recovery has stopped it: what of its journal does not come out as recorded.
+    #: Why recovery stopped the partition: the part of its journal that does not replay as recorded.
     fault: str = ""
-    #: The date of its newest entry against the clock of its node, in milliseconds.
+    #: The date of its newest entry minus the clock of its node, in milliseconds.
     recorded_ahead_ms: int = 0
-    #: The engine's keys that Redis will forget by itself, in so many milliseconds each; and fields of them.
+    #: Keys of the engine with a time to live -> its milliseconds; and likewise (key, field).
     expiring: Mapping[bytes, int] = field(default_factory=dict)
     expiring_fields: Mapping[tuple[bytes, bytes], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What a Redis node that answers says beyond the survey."""
+    """What a Redis node that answers reports, beyond the survey."""
 
     address: str
     shard: str
     settings: Mapping[str, str]
-    #: Its clock against the one of this machine, in milliseconds; positive when it is ahead.
+    #: Its clock minus the clock of this machine, in milliseconds.
     clock_ahead_ms: int
-    #: `CLUSTER NODES` as this node tells it.
+    #: `CLUSTER NODES` as this node answers it.
     cluster_nodes: str
-    #: Of a primary.
+    #: True for a replica: only primaries are asked.
     scripts_loaded: bool
-    #: Keys in slots of no partition that the map puts here.
+    #: Keys in slots of no partition that the map places here.
     strays: Strays = NO_STRAYS
-    #: Of a primary: (state, epoch) of the partitions whose slots it has although the map puts them elsewhere.
+    #: For a primary: partition -> (state, epoch), of partitions whose slot it owns but the map places elsewhere.
     holds: Mapping[int, tuple[str, int]] = field(default_factory=dict)
-    #: Why `settings` lacks some; "" when it does not.
+    #: Why `settings` is incomplete; "" when it is complete.
     unchecked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceFacts:
-    """Why an API process does not take transfers of every partition, "" when it does; `dead` when of none."""
+    """`why` an API process does not serve every partition, "" if it does; `dead` if it serves none."""
 
     why: str
     dead: bool
-    #: Its clock against the one of this machine, in milliseconds; positive when it is ahead.
+    #: Its clock minus the clock of this machine, in milliseconds.
     clock_ahead_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`zookeeper` is empty for a map file."""
+    """All that `doctor` decides from. `zookeeper` is empty for a map file."""
 
     survey: Survey
     map: PartitionMap
@@ -108,22 +108,22 @@ class Facts:
     nodes: Mapping[str, NodeFacts]
     partitions: Mapping[int, PartitionFacts]
     open_entries: tuple[OpenEntry, ...]
-    #: partition -> what its move's node holds
+    #: partition -> the data of its move's node
     moves: Mapping[str, bytes]
     copies: frozenset[str]
     services: Mapping[str, ServiceFacts]
     #: journal id -> free part of the disk, for directories on this host
     disk_free: Mapping[str, float]
     probes: Probes
-    #: Redis node -> why it could not be asked all of `NodeFacts`.
+    #: Redis node -> why it did not answer all questions of `NodeFacts`.
     refused: Mapping[str, str] = field(default_factory=dict)
-    #: Sink -> processes that follow the journal for it, of all sinks that were ever followed for.
+    #: Sink -> processes that follow the journal for it; includes sinks that once had followers.
     followers: Mapping[str, Sequence[FollowerInfo]] = field(default_factory=dict)
     certificates: Sequence[Certificate] = ()
 
 
 def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
-    """Ask everything, and write an entry that changes nothing to each partition. Raises what the directory raises."""
+    """Ask everything, and write an entry without effect to each partition. Raises the errors of the directory."""
     found, partition_map = survey(directory), directory.partition_map()
     moves = {}
     for name in directory.tree.children(MOVES):
@@ -174,7 +174,7 @@ def _followers(directory: Directory) -> dict[str, list[FollowerInfo]]:
 
 
 def _primaries(found: Survey) -> dict[str, str]:
-    """Shard -> its primary now, of those where one answers."""
+    """Shard -> its present primary, for shards where one answers."""
     nodes = {state.shard.name: state.shard.nodes for state in found.shards}
     seen = look_at_all(address for addresses in nodes.values() for address in addresses)
     primaries = {name: primary_of(map(seen.__getitem__, addresses)) for name, addresses in nodes.items()}
@@ -184,7 +184,7 @@ def _primaries(found: Survey) -> dict[str, str]:
 def _node(
     state: ShardState, address: str, partitions: Iterable[int], count: int
 ) -> tuple[NodeFacts | str | None, dict[int, PartitionFacts]]:
-    """A text says why a node that is there cannot be asked all; None is of one that went away."""
+    """A text instead of facts: why a node that is there did not answer all; None: the node does not answer."""
     primary = state.primary is not None and state.primary.address == address
     client = connect(address)
     try:
@@ -201,7 +201,7 @@ def _node(
             loaded = all(client.script_exists(*(script.sha for script in service_scripts())))
             fields_expire = has_expiring_fields(client)
             for partition in partitions:
-                with suppress(ResponseError):  # its slot is elsewhere, or half moved
+                with suppress(ResponseError):  # its slot is on another node, or half moved
                     of_partitions[partition] = _partition(client, partition, count, fields_expire)
             holds = _holds(client, owned, partitions, count)
         own = {slot_of(tag_of(partition, count)) for partition in partitions}
@@ -217,7 +217,7 @@ def _node(
 
 
 def _owned(state: ShardState, cluster_nodes: str) -> set[int]:
-    """The slots of the shard as one of its nodes sees it."""
+    """The slots of the shard, as one of its nodes reports them."""
     shard = shards_by_id([state])
     return {slot for slot, node_id in slot_owners(cluster_nodes)[0].items() if node_id in shard}
 
@@ -249,7 +249,7 @@ def _partition(client: redis.Redis, partition: int, count: int, fields_expire: b
 
 
 def _ms(time: tuple[int, int]) -> int:
-    """Redis TIME in milliseconds."""
+    """The reply to TIME, in milliseconds."""
     return time[0] * 1000 + time[1] // 1000
 
 
@@ -267,13 +267,13 @@ def _readiness(info: ServiceInfo) -> ServiceFacts:
 
 
 def _hosts(connect_string: str | None) -> list[tuple[str, int]]:
-    """`zk1:2181,zk2:2181/root` -> each server."""
+    """Each server of `zk1:2181,zk2:2181/root`."""
     servers: list[tuple[str, int]] = collect_hosts(connect_string)[0] if connect_string else []
     return servers
 
 
 def _server(target: tuple[str, int]) -> ZooKeeperServer:
-    """What the server answers to `srvr` (ZooKeeper administrator's guide, four letter words)."""
+    """Asks the server with `srvr` (ZooKeeper administrator's guide, four letter words)."""
     address = join_address(*target)
     try:
         with socket.create_connection(target, timeout=_SRVR_S_MAX) as plain:

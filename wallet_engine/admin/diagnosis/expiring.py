@@ -1,7 +1,7 @@
-"""What Redis would forget by itself: somebody has set a time to live on money.
+"""Finds keys and fields that Redis would delete by itself, because a time to live was set on them.
 
-A field of a hash can have one in Valkey 9 and Redis 7.4 and newer. Both count the keys with such fields, so nobody
-looks for fields on a node where there are none.
+A field of a hash can have a time to live in Valkey 9 and Redis 7.4 and newer. Both count the keys with such fields,
+so the fields of a node that counts none are not scanned.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,15 +9,15 @@ from typing import Final
 
 import redis
 
-#: How `INFO keyspace` of Valkey, and of Redis, calls the keys with fields that have a time to live.
+#: Names in `INFO keyspace` of Valkey, and of Redis, of the number of keys whose fields have a time to live.
 _COUNTS: Final = ("keys_with_volatile_items", "subexpiry")
 _PAGE: Final = 500
-#: Fields that are named of one partition; behind them nobody looks on.
+#: Maximum fields to report for one partition; the scan stops there.
 FIELDS_MAX: Final = 20
 
 
 def expiring_keys(client: redis.Redis, names: Sequence[bytes]) -> dict[bytes, int]:
-    """Those with a time to live, in milliseconds."""
+    """The keys with a time to live -> its milliseconds."""
     with client.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.pttl(name)
@@ -25,14 +25,14 @@ def expiring_keys(client: redis.Redis, names: Sequence[bytes]) -> dict[bytes, in
 
 
 def has_expiring_fields(client: redis.Redis) -> bool:
-    """Whether the node has any, in whatever key."""
+    """Whether any key of the node has fields with a time to live."""
     return any(
         int(database.get(name, 0)) for database in client.info("keyspace").values() for name in _COUNTS
     )
 
 
 def expiring_fields(client: redis.Redis, names: Sequence[bytes]) -> dict[tuple[bytes, bytes], int]:
-    """(key, field) -> milliseconds; of hashes among these keys, and at most `FIELDS_MAX`."""
+    """(key, field) -> time to live in milliseconds, in the hashes among `names`; at most `FIELDS_MAX`."""
     found: dict[tuple[bytes, bytes], int] = {}
     for name in names:
         if client.type(name) == "hash":

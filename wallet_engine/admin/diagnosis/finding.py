@@ -1,4 +1,4 @@
-"""One thing that is wrong with a cluster, or will be."""
+"""One thing that is wrong with a cluster, or soon will be."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +8,10 @@ from wallet_engine.admin.diagnosis.mends import Mend
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong, and what mends it.
+    """What is wrong, and how to mend it.
 
-    Of severity `critical` nothing at all can be paid; an `error` endangers money or payments now, a `warning` will, a
-    `note` is worth knowing.
+    Severities: `critical`: nothing can be paid. `error`: money or payments are in danger now. `warning`: they will
+    be. `note`: worth knowing.
     """
 
     check: str
@@ -30,5 +30,5 @@ class Finding:
 
     @property
     def harmful(self) -> bool:
-        """Whether a cluster with it is not healthy."""
+        """Whether the finding makes the cluster unhealthy."""
         return self.severity in ("critical", "error")

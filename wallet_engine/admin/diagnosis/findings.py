@@ -1,6 +1,7 @@
-"""What is wrong with a cluster, from the facts that `examine` gathered: one plain function for each thing to check.
+"""Decides what is wrong with a cluster from the facts of `examine`: one plain function per check.
 
-Every finding says what is, and the exact command that mends it, made in `mends`.
+A finding says what is wrong and gives the exact command that mends it, made in `mends`. The docstring of a check is
+printed by `doctor` when the check finds nothing.
 """
 
 from collections import defaultdict
@@ -20,18 +21,18 @@ from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.routing.model import JournalInfo
 
-#: Part of a limit from which there is a warning, and from which it is an error.
+#: Used part of a limit: from here a warning, and from here an error.
 MEMORY_PART_WARN: Final = 0.70
 MEMORY_PART_MAX: Final = 0.85
 STREAM_PART_WARN: Final = 0.10
 STREAM_PART_MAX: Final = 0.50
 DISK_FREE_PART_WARN: Final = 0.20
 DISK_FREE_PART_MIN: Final = 0.05
-#: Clocks stamp every entry; nothing else goes by them.
+#: The clocks give every entry its date, and are used for nothing else.
 CLOCK_MS_WARN: Final = 1_000
 CLOCK_MS_MAX: Final = 60_000
 LAG_ENTRIES_WARN: Final = 1_000
-#: A minute is many times what the sweeper takes to end an interrupted transfer.
+#: A minute is many times longer than the sweeper needs to end an interrupted transfer.
 OPEN_AGE_MS_WARN: Final = 60_000
 OPEN_AGE_MS_MAX: Final = 600_000
 
@@ -56,7 +57,7 @@ def _settings(facts: Facts) -> Iterator[Finding]:
     }
     for node in facts.nodes.values():
         for name, (value, severity, harm) in wanted.items():
-            if node.settings.get(name, "") not in (value, ""):  # "": this version does not know it
+            if node.settings.get(name, "") not in (value, ""):  # "": this version does not have the setting
                 what = f"{node.address} has {name} {node.settings[name]}, which {harm}"
                 mend = Mend(redis_cli(node.address, "CONFIG", "SET", name, value), "and in its redis.conf")
                 yield Finding("settings", severity, what, mend)
@@ -102,7 +103,7 @@ def _partitions(facts: Facts) -> Iterator[Finding]:
         if status.state == "unreachable" or (
             status.state == "moving" and str(status.partition) in facts.moves
         ):
-            continue  # said by `nodes` and `moves`
+            continue  # `nodes` and `moves` report it
         extra = facts.partitions.get(status.partition)
         if status.state == "moving":
             yield Finding("partitions", "error", f"{p} is frozen by a move that is not there", recovery)
@@ -153,7 +154,7 @@ def _journals(facts: Facts) -> Iterator[Finding]:
         info = next((s.info for s in found.journals if s.info.journal_id == name), None)
         where = "" if info is None else f" at {info.address}"
         what = f"journal copy {name}{where} does not answer"
-        # As for every epoch: so few of them, together, have every entry that was answered.
+        # The rule of every recovery: that many copies together have every answered entry.
         replaceable = counted >= len(facts.copies) - needed + 1
         yield Finding("journal", "warning", what, _start_copy(name, info, replaceable))
     for state in found.journals:
@@ -190,7 +191,7 @@ def _journals(facts: Facts) -> Iterator[Finding]:
 
 
 def _start_copy(name: str, info: JournalInfo | None, replaceable: bool) -> Mend:
-    """Start it where it was, or another in its place where the others have all that it may have receipted."""
+    """Start the copy where it was, or replace it if the other copies have all that it may have receipted."""
     folder = "DIRECTORY" if info is None else info.directory
     where = "" if info is None else f"on {info.host}, "
     start = wallet_engine("journal", "--journal-id", name, "--directory", folder)
@@ -210,7 +211,7 @@ def _beside(facts: Facts) -> Iterator[Finding]:
         info = state.info
         for trouble in info.troubles:
             if trouble.what.startswith("certificates "):
-                continue  # said by `certificates`
+                continue  # `certificates` reports it
             what = f"journal copy {info.journal_id}, since {time_text(trouble.since_ms)}: {trouble.what}"
             mend = by_hand(f"see the log of wallet-engine journal on {info.host}; it tries again by itself")
             if trouble.what.startswith(("disk:", "prune:")):
@@ -345,7 +346,7 @@ def _certificates(facts: Facts) -> Iterator[Finding]:
                 yield Finding("certificates", "warning", what, mend)
 
 
-#: In the order of the report: what is below cannot be well if what is above is not.
+#: In the order of the report: a check can only be well if those above it are.
 CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
     "zookeeper": _zookeeper,
     "map": _map,
@@ -373,7 +374,7 @@ CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
 
 
 def find(facts: Facts) -> list[Finding]:
-    """Everything that is wrong, in the order of `CHECKS`."""
+    """All findings, in the order of `CHECKS`."""
     return [finding for check in CHECKS.values() for finding in check(facts)]
 
 

@@ -1,4 +1,4 @@
-"""What `doctor` says of those who follow the journal: the oracle, and other sinks."""
+"""Findings of `doctor` about the processes that follow the journal, for the oracle and other sinks."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -8,7 +8,7 @@ from wallet_engine.admin.diagnosis.finding import Finding
 from wallet_engine.admin.diagnosis.mends import Mend, by_hand, wallet_engine
 from wallet_engine.admin.proof.past_balance import time_text
 
-#: What a sink may be behind by; it says every 10 s how far it is, and catches up with some 10,000 transfers a second.
+#: Allowed lag of a sink: it notes its position every 10 s, and catches up with some 10,000 transfers a second.
 LAG_ENTRIES_WARN: Final = 200_000
 
 
@@ -39,7 +39,7 @@ def followers(facts: Facts) -> Iterator[Finding]:
 
 
 def _target(sink: str) -> str:
-    """What `--to` says for a sink of this name (`follow/sinks.py`)."""
+    """The argument of `--to` for a sink of this name (`follow/sinks.py`)."""
     kind, _, of = sink.partition("-")
     match kind:
         case "kafka":

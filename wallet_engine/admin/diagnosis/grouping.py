@@ -1,4 +1,4 @@
-"""What is wrong with many partitions, or many nodes, alike: one line of the report."""
+"""Merges equal findings about several partitions or nodes into one line of the report."""
 
 import re
 from collections.abc import Iterable
@@ -7,14 +7,14 @@ from typing import Final
 
 from wallet_engine.admin.diagnosis.finding import Finding
 
-#: What a finding is about, where others may say the same of others: a partition, or a node's address.
+#: The subject of a finding, in which equal findings differ: a partition, or a node's address.
 _subject: Final = re.compile(r"\bpartition \d+\b|(?<!\S)(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}\b")
 _PARTITION: Final = "partition "
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A finding, and of what else the same is so."""
+    """A finding, and the other subjects with the same finding."""
 
     finding: Finding
     others: tuple[str, ...] = ()
@@ -25,7 +25,7 @@ class Group:
 
     @property
     def mend(self) -> str:
-        """That of the first; that of the others has their names in it."""
+        """The mend of the first finding. The mends of the others differ only in their names."""
         remark = "; then the same of the others"
         said = str(self.finding.mend)
         if not self.others:
@@ -34,7 +34,7 @@ class Group:
 
 
 def grouped(findings: Iterable[Finding]) -> list[Group]:
-    """In the order of the first of each group. Alike is what is the same sentence but for its subject."""
+    """In the order of each group's first finding. Findings are equal if their text differs only in the subject."""
     groups: dict[tuple[str, ...], list[tuple[Finding, str]]] = {}
     for finding in findings:
         match = _subject.search(finding.what)
@@ -46,7 +46,7 @@ def grouped(findings: Iterable[Finding]) -> list[Group]:
 
 
 def _without(subject: str, mend: str) -> str:
-    """A mend but for the number of its partition, or for its node, also as `redis-cli` is told of one."""
+    """The mend without the number of its partition, or without its node (also as an argument of `redis-cli`)."""
     if not subject:
         return mend
     host, _, port = subject.rpartition(":")
@@ -64,7 +64,7 @@ def _listed(subjects: tuple[str, ...]) -> str:
 
 
 def ranges_text(numbers: Iterable[int]) -> str:
-    """`0-3, 7`"""
+    """Such as `0-3, 7`."""
     spans: list[list[int]] = []
     for number in sorted(numbers):
         if spans and spans[-1][1] == number - 1:

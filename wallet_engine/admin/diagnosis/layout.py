@@ -1,6 +1,6 @@
-"""What `doctor` says of where things run: what one host takes with it when it goes.
+"""Findings of `doctor` about placement: what the loss of one host would take away.
 
-A cluster on loopback is on one machine because somebody wanted it so: nothing is said of it.
+A cluster on loopback is on one machine on purpose, so nothing is reported.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ def _primaries(shards: tuple[ShardState, ...]) -> Iterator[Finding]:
 
 
 def _copies(facts: Facts) -> Iterator[Finding]:
-    """A copy that is away counts, and could be anywhere."""
+    """A copy that does not answer counts, and could be on any host."""
     counted = [state.info for state in facts.survey.journals if state.info.journal_id in facts.copies]
     quorum = facts.survey.config.journal_quorum
     for host, copies in Counter(info.host for info in counted).items():

@@ -1,8 +1,8 @@
-"""Every command that `doctor` may tell a person to type is made here, of words that are known to destroy nothing.
+"""Makes every command that `doctor` may advise, from a fixed list of commands that destroy nothing.
 
-A line for `redis-cli` is made of `REDIS_COMMANDS` only, and one for another program of `PROGRAMS`: no finding can ask
-for what deletes a key, or empties or resets a node. What has to go is removed by a verb of `wallet-admin`, which first
-asks the nodes whether it is live.
+A line for `redis-cli` may only use `REDIS_COMMANDS`, a line for another program only `PROGRAMS`. So no finding can
+advise to delete a key, or to empty or reset a node. Data is only removed by verbs of `wallet-admin`, which first
+check that it is not live.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from typing import Final, NewType
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.redis_store.login import REDIS_CLI_VARIABLE, login
 
-#: What a node may be asked to do.
+#: Commands for a node.
 REDIS_COMMANDS: Final = frozenset(
     {
         "CLUSTER BUMPEPOCH",
@@ -27,21 +27,21 @@ REDIS_COMMANDS: Final = frozenset(
         "PERSIST",
     }
 )
-#: What else may be run. Clocks, disks and ZooKeeper have other programs on each machine: that is said in words.
+#: Other programs. Those for clocks, disks and ZooKeeper differ between machines, so advice for them is in words.
 PROGRAMS: Final = frozenset({"curl -s"})
 
-#: Stands for the shell's variable, which is not to be quoted.
+#: Stands for the shell's variable, which must not be quoted.
 _SLOT: Final = "_slot_"
 
-#: For a shell, as it stands but for names in capitals, which are to be filled in.
+#: A line for a shell. Only names in capitals must be replaced.
 Line = NewType("Line", str)
 
 
 @dataclass(frozen=True, slots=True)
 class Mend:
-    """A line to run, what to know of it, and lines to run in its place, or afterwards, where that says so.
+    """A line to run, a note about it, and other lines: to run instead, or afterwards, as the note says.
 
-    Without a line no command can: the note says what to do.
+    Without a line no command helps, and the note says what to do.
     """
 
     line: Line | None
@@ -53,13 +53,13 @@ class Mend:
         return self.others if self.line is None else (self.line, *self.others)
 
     def __str__(self) -> str:
-        """All of it may be given to a shell when there is a line: the rest is a comment."""
+        """If there is a line, the text can be pasted into a shell: the rest is a comment."""
         remark = ": ".join(filter(None, (self.note, " or ".join(self.others))))
         return "  # ".join(filter(None, (self.line, remark)))
 
 
 def by_hand(what: str) -> Mend:
-    """No command can do that."""
+    """A mend without a command."""
     return Mend(None, what)
 
 
@@ -72,27 +72,27 @@ def wallet_engine(*words: object) -> Line:
 
 
 def redis_cli(address: str, *words: object) -> Line:
-    """Have one node execute a command. Raises `ValueError` for one that is not in `REDIS_COMMANDS`."""
+    """A command for one node. Raises `ValueError` if it is not in `REDIS_COMMANDS`."""
     _check(REDIS_COMMANDS, words)
     return Line(_password() + _line(*_client(address), *words))
 
 
 def program(*words: object) -> Line:
-    """Raises `ValueError` for one that is not in `PROGRAMS`."""
+    """A command of another program. Raises `ValueError` if it is not in `PROGRAMS`."""
     _check(PROGRAMS, words)
     return _line(*words)
 
 
 def in_turn(*lines: Line) -> Line:
-    """Each when the one before it has succeeded."""
+    """Each line runs only if the one before it succeeded."""
     return Line(" && ".join(lines))
 
 
 def take_slots(address: str, node_id: str, slots: Sequence[int]) -> Line:
-    """Have a node say that these slots, in ascending order, are its own, by one connection for all.
+    """Make a node the owner of these slots (ascending), in its own view, over one connection.
 
-    No need to tell the others: they believe the highest epoch, and could not obey while they hold keys. Under its old
-    one the owner of now would take each slot back at once.
+    The other nodes need not be told: they accept the claim with the highest epoch, and could not obey while they hold
+    keys. Hence BUMPEPOCH: under its old epoch the node would lose each slot at once to the present owner.
     """
     in_a_row = slots[-1] - slots[0] == len(slots) - 1
     some = f"$(seq {slots[0]} {slots[-1]})" if in_a_row else " ".join(map(str, slots))
@@ -107,7 +107,7 @@ def _client(address: str) -> tuple[object, ...]:
 
 
 def _password() -> str:
-    """What stands in front of `redis-cli` for it to find the password, which nobody may see in a list of processes."""
+    """Prefix that gives `redis-cli` the password through a variable, so that no list of processes shows it."""
     file = login().password_file
     return "" if file is None else f'{REDIS_CLI_VARIABLE}="$(head -n 1 {quote(str(file))})" '
 

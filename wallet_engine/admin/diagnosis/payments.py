@@ -1,4 +1,4 @@
-"""What `doctor` says of payments: whether a write went through every partition and every journal copy."""
+"""Findings of `doctor` about payments: whether a test write reached every partition and every journal copy."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -24,7 +24,7 @@ def payments(facts: Facts) -> Iterator[Finding]:
     probes, count = facts.probes, len(facts.map.partitions)
     groups: dict[tuple[str, Condition], list[Probe]] = {}
     for probe in probes.refused:
-        assert probe.condition is not None  # what is refused has one
+        assert probe.condition is not None  # `refused` has only probes with a condition
         groups.setdefault((facts.map.shard_of(probe.partition), probe.condition), []).append(probe)
     if len(probes.refused) == count:
         why = ", ".join(sorted({condition.value for _, condition in groups}))

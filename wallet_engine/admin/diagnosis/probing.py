@@ -1,9 +1,9 @@
-"""One write that changes nothing through every partition, and its receipt from every journal copy.
+"""Writes one entry without effect to every partition, and waits for its receipt from every journal copy.
 
-The write is the operation `n`: an entry as any other, made by the script that makes all of them. Redis must take writes
-for it, the node must be the certified one, the stream must have room, and the copies must get it onto their disks: what
-a payment needs, and nothing else. It goes straight to Redis and to the copies, so it says what they do, whatever the
-API processes do; those are asked whether they are ready.
+The write is the operation `n`, made by the same script as every entry. It needs what a payment needs, and nothing
+else: Redis must take writes, the node must be the certified owner, the stream must have room, and the copies must
+write the entry to their disks. It goes straight to Redis and to the copies, so the result does not depend on API
+processes; those are only asked whether they are ready.
 """
 
 import asyncio
@@ -32,23 +32,23 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import JournalInfo, PartitionMap
 from wallet_engine.routing.slots import tag_of
 
-#: A node that takes longer does not answer.
+#: A node that takes longer counts as not answering.
 REDIS_S_MAX: Final = 2.0
-#: For so long a refusal may be one of a moment: a partition that moves, a new map.
+#: How long refusals are retried: the cause may pass (a partition that moves, a new map).
 REFUSED_S_MAX: Final = 3.0
 REFUSED_RETRY_S: Final = 0.2
-#: How long the journal copies may take for all receipts together.
+#: How long the journal copies may take to give all receipts.
 RECEIPT_S_MAX: Final = 5.0
 
 _SHA: Final = {extended: load_script("apply", extended=extended).sha for extended in (False, True)}
-#: The window, then whether accounts are limited, may each be learned from a refusal.
+#: A first send, and two more: refusals may tell first the window, then that accounts have limits.
 SENDS_MAX: Final = 3
 _OPERATION: Final[Words] = ("n", "doctor", "-", "-", 0, "-", "", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What became of the write to one partition. `condition` is None when it can be paid."""
+    """The result of the write to one partition. `condition` is None if the partition takes payments."""
 
     partition: int
     condition: Condition | None
@@ -57,7 +57,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """`late` says how many of the entries written a copy that answers has not confirmed, if any."""
+    """`late`: journal copy that answers -> number of test writes that it did not confirm, if any."""
 
     of_partition: tuple[Probe, ...]
     late: Mapping[str, int]
@@ -75,20 +75,20 @@ class _Try:
     partition: int
     shard: str = ""
     window: int = 1
-    #: Whether some account of it may have so much at most: then other text decides.
+    #: Whether an account of the partition has an upper limit: then the extended script decides.
     limits: bool = False
     condition: Condition | None = Condition.UNREACHABLE
     detail: str = ""
-    #: Journal copies that have it on disk.
+    #: Journal copies that have the entry on disk.
     confirmed: set[str] = field(default_factory=set)
 
 
 def probe_partitions(
     directory: Directory, primaries: Callable[[], Mapping[str, str]], journals: Iterable[JournalInfo]
 ) -> Probes:
-    """Try every partition. `primaries()`: shard -> address of the node that is primary now, if one answers.
+    """Try every partition. `primaries()` returns shard -> address of its present primary, if one answers.
 
-    Takes some ten seconds at most, whatever does not answer.
+    Takes about ten seconds at most, even if parts do not answer.
     """
     return asyncio.run(_Probing(directory, primaries, journals).run())
 
@@ -152,7 +152,7 @@ class _Probing:
         return Probe(one.partition, one.condition, one.detail)
 
     async def _write(self) -> None:
-        """Write to every partition; what is refused is tried again for a while."""
+        """Write to every partition; retry refused writes for `REFUSED_S_MAX`."""
         until_s = time.monotonic() + REFUSED_S_MAX
         while True:
             partition_map = await asyncio.to_thread(self._directory.partition_map)
@@ -197,7 +197,7 @@ class _Probing:
     async def _send(
         self, connection: Connection, clock: NodeClock, tries: Sequence[_Try], partition_map: PartitionMap
     ) -> list[_Try]:
-        """Returns those to be sent again at once."""
+        """Send one write to each; returns those to send again at once."""
         now_s = asyncio.get_running_loop().time()
         batches = [Batch(one.partition, [_OPERATION], [], now_s) for one in tries]
         commands = [
@@ -241,9 +241,8 @@ class _Probing:
                 confirm = partial(self._confirm, one, copy.journal_id)
                 copy.tracker.ask_needed(one.partition, batch.seq, batch.nonce, confirm)
         elif refusal := error_in(reply):
-            if (
-                refusal.meaning is Meaning.RECOVER
-            ):  # as a service would: nothing else would happen without a payment
+            # As a service does: without payments, no other process would ask for recovery.
+            if refusal.meaning is Meaning.RECOVER:
                 for copy in self._copies:
                     copy.tracker.request_recovery(one.shard, refusal.text)
             one.condition, one.detail = condition_of_error(refusal), refusal.text
@@ -257,7 +256,7 @@ class _Probing:
         self._changed.set()
 
     async def _wait_for_receipts(self) -> None:
-        """Until every copy that answers has confirmed everything, or the time is up."""
+        """Wait until every copy that answers has confirmed everything, for at most `RECEIPT_S_MAX`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(RECEIPT_S_MAX):
                 while self._incomplete():
@@ -272,7 +271,7 @@ class _Probing:
 
 
 def _refusal_text(code: str, shown: str) -> str:
-    """What a refusal of the script means."""
+    """A refusal of the script, in words."""
     match code:
         case "EPOCH":
             return f"Redis serves it under epoch {shown}, which is not that of the map"

@@ -1,6 +1,6 @@
-"""Findings of `doctor` about Redis: its nodes, the owners of slots, and keys that are in the way.
+"""Findings of `doctor` about Redis: its nodes, the owners of slots, and keys that do not belong there.
 
-Nodes are told apart by id, never by address.
+Nodes are compared by id, never by address.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,14 +26,14 @@ from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import NodeView, slot_owners
 from wallet_engine.routing.slots import partition_of_slot, slot_range
 
-#: The least that is advised where there is no limit.
+#: The smallest maxmemory to advise for a node without a limit.
 MAXMEMORY_BYTES_MIN: Final = 4 << 30
 #: Keys named in one finding.
 KEYS_NAMED_MAX: Final = 3
 
 
 def written_anew(*more: str) -> Line:
-    """For a map that is an old one: Redis, which was certified under higher epochs, says where partitions are."""
+    """For an old map: Redis, whose partitions were certified under higher epochs, tells where they are."""
     return in_turn(
         wallet_admin("backup", "NOW.json"), wallet_admin("restore", "NOW.json", "--replace", *more)
     )
@@ -134,7 +134,7 @@ def _mend_down(node: NodeFacts | None) -> Mend:
 
 
 def _place(words: Sequence[str]) -> str:
-    """The address in a line of CLUSTER NODES: `ip:port@bus port`, and in Redis 7 `,host name`."""
+    """The address in a line of CLUSTER NODES: `ip:port@bus port`, with `,host name` since Redis 7."""
     ip, _, port = words[1].partition("@")[0].rpartition(":")
     return join_address(words[1].partition(",")[2] or ip, int(port))
 
@@ -149,7 +149,7 @@ def strangers(facts: Facts) -> Iterator[Finding]:
         if node_id in known or "fail" in words[2]:
             continue
         if silent.issuperset(_mapped(facts, words[8:])):
-            continue  # it may be the node of a shard that does not answer here
+            continue  # it may be a node of a shard that does not answer
         address = _place(words)
         what = f"{address} owns slots {' '.join(words[8:12])} and belongs to no shard"
         said = "if it is one; if not, take its slots back as said below"
@@ -158,7 +158,7 @@ def strangers(facts: Facts) -> Iterator[Finding]:
 
 
 def _mapped(facts: Facts, spans: Sequence[str]) -> set[str]:
-    """The shards that the map gives these slots to."""
+    """The shards on which the map places these slots."""
     count = len(facts.map.partitions)
     found: set[str] = set()
     for span in spans:
@@ -189,9 +189,9 @@ def slots(facts: Facts) -> Iterator[Finding]:
 def _misplaced(
     facts: Facts, partition: int, owners: dict[int, str]
 ) -> tuple[str, list[int], NodeView] | None:
-    """Where those slots of a partition are that the map puts elsewhere, which, and the node that should have them.
+    """Slots of a partition that are not on its shard: their owner, the slots, and the node that should own them.
 
-    None when all is right, or cannot be told.
+    None when all are right, or it is not known.
     """
     state = _shards(facts).get(facts.map.shard_of(partition))
     home = None if state is None or state.primary is None else state.primary.view
@@ -223,7 +223,7 @@ def _slots_elsewhere(
 
 
 def _held(facts: Facts, partition: int) -> tuple[str, int]:
-    """State and epoch of the partition where Redis has it, if that is not where the map says."""
+    """State and epoch of the partition on the node that has it, if the map places it elsewhere."""
     held = [node.holds[partition] for node in facts.nodes.values() if partition in node.holds]
     return max(held, key=lambda one: one[1], default=("absent", 0))
 
@@ -255,7 +255,7 @@ def keys(facts: Facts) -> Iterator[Finding]:
         if partition.unknown_keys:
             shard = facts.map.shard_of(partition.partition)
             yield _foreign(_shards(facts)[shard], partition.unknown_keys)
-    if facts.moves:  # a copy under way is in slots that are not the target's yet
+    if facts.moves:  # a copy under way is in slots that the target does not own yet
         return
     for node in facts.nodes.values():
         state = _shards(facts)[node.shard]
@@ -285,5 +285,5 @@ def _shards(facts: Facts) -> dict[str, ShardState]:
 
 
 def _address(state: ShardState) -> str:
-    """Of its primary; of any of its nodes when none answers."""
+    """The address of its primary; of its first node when no primary answers."""
     return state.shard.nodes[0] if state.primary is None else state.primary.address

@@ -1,6 +1,6 @@
-"""Keys of a Redis node that are in no slot of its shard's partitions, or that no partition has.
+"""Finds keys of a Redis node in slots that its shard does not serve, and keys that are not the engine's.
 
-Any program that reaches a node may write to it, so names are bytes here: none may hide the others by being no text.
+Any program that reaches a node may write to it. Names are bytes here, so that a name that is not text hides no other.
 """
 
 from collections.abc import Collection, Iterator
@@ -17,7 +17,7 @@ _PER_CALL: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Strays:
-    """`foreign` keys are in slots of the shard and not the engine's; `left` ones in other slots: unreachable."""
+    """`foreign`: keys in the shard's slots that are not the engine's; `left`: unreachable keys in other slots."""
 
     foreign: tuple[bytes, ...] = ()
     left: tuple[bytes, ...] = ()
@@ -27,10 +27,10 @@ NO_STRAYS: Final = Strays()
 
 
 def find_strays(client: redis.Redis, own: Collection[int], owned: Collection[int], count: int) -> Strays:
-    """Look at every key, if there are more than those in `own`, the slots of the shard's partitions by the map.
+    """Scan all keys, but only if there are more than in `own`, the slots of the shard's partitions by the map.
 
-    `owned` are all slots that the shard has in Redis. A partition's key there that the map puts elsewhere is no stray:
-    that the two disagree is another finding.
+    `owned`: all slots that the shard owns in Redis. A partition's key in a slot that the map places elsewhere is no
+    stray: another finding reports that Redis and the map disagree.
     """
     here: Any = client.dbsize()
     if here <= sum(_count(client, slot) for slot in own):
@@ -51,13 +51,13 @@ def find_strays(client: redis.Redis, own: Collection[int], owned: Collection[int
 
 
 def is_engines(name: bytes, tag: str) -> bool:
-    """Whether a partition with this tag may have such a key."""
+    """Whether the engine has such a key in a partition with this tag."""
     kind = name.removesuffix(b"{%s}" % tag.encode())
     return kind != name and is_known(kind.decode(errors="replace"))
 
 
 def keys_in_slot(client: redis.Redis, slot: int) -> list[bytes]:
-    """Names of the keys of a slot, at most `_PER_CALL`."""
+    """Names of the keys of a slot; at most `_PER_CALL`."""
     names: list[bytes] = client.execute_command(
         "CLUSTER", "GETKEYSINSLOT", slot, _PER_CALL, NEVER_DECODE=True
     )  # type: ignore[no-untyped-call]
@@ -65,7 +65,7 @@ def keys_in_slot(client: redis.Redis, slot: int) -> list[bytes]:
 
 
 def shown(name: bytes) -> str:
-    """A key for a person to read: what a terminal would obey is written out."""
+    """A key in printable text: control characters are escaped."""
     text = name.decode(errors="backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 

@@ -1,4 +1,4 @@
-"""Moving partitions between shards while payments go on.
+"""Moves partitions between shards while payments go on.
 
     planning -> driver -> copying -> sides -> wire
     leftovers -> driver

@@ -1,13 +1,13 @@
-"""The copy of one partition: while it serves, and what is left when it is frozen.
+"""Copies one partition: most of it while it serves, the rest while it is frozen.
 
-Everything is read from the source in bounded pieces while it changes. What changes is told by the partition's own
-stream: each entry names the fields it may have touched (`touched.py`), and those are read again. So at any moment
-every field on the target is equal to the source's or is in `_dirty`, and a freeze has to bring over `_dirty` alone.
+Everything is read from the source in bounded pieces, while it changes. The partition's own stream tells the changes:
+each entry names the fields it may have changed (`touched.py`), and those are read again. So at any moment each field
+on the target is equal to the source's, or is in `_dirty`. A freeze only has to copy `_dirty`.
 
-That the two sides are equal is not concluded but compared, field by field: all of them while the partition serves
-(`verify`), those touched since then in the freeze (`finish`). Two digests are kept, of what was read from the source
-and of what was read back from the target: the sum of a hash of every field with its value. A sum, because a
-changed field then costs one subtraction and one addition, whatever the number of fields.
+That both sides are equal is checked by comparison, field by field: all fields while the partition serves (`verify`),
+and in the freeze those changed since (`finish`). Two digests are kept: of the values read from the source, and of the
+values read back from the target. A digest is the sum of a hash of each field with its value. A sum, because a changed
+field then costs one subtraction and one addition, however many fields there are.
 """
 
 import hashlib
@@ -33,13 +33,13 @@ from wallet_engine.redis_store.layout import (
 from wallet_engine.redis_store.open_members import OpenMembers
 from wallet_engine.redis_store.stream import first_seq, stream_entries
 
-#: Fields read or written by one command: half a millisecond of either node.
+#: Fields read or written by one command; that takes half a millisecond of either node.
 FIELDS_PER_CALL: Final = 500
 #: Entries fetched from the stream at a time; one holds up to 400 operations.
 ENTRIES_PER_CALL: Final = 32
-#: Small enough for a freeze: one command for each hash.
+#: Dirty fields that a freeze may still have to copy: one command per hash.
 DIRTY_MAX: Final = 400
-#: Fields touched while the rest was compared; past it the copy cannot keep up.
+#: Dirty fields at which the copy gives up: it cannot keep up.
 DIRTY_FIELDS_MAX: Final = 2_000_000
 CATCH_UP_ROUNDS_MAX: Final = 50
 
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class Copy:
-    """One attempt at one partition. Any failure ends it; the next begins from nothing.
+    """One attempt to copy one partition. Any failure ends it; the next attempt starts from nothing.
 
     `progress(fields)` is called as fields are copied and compared.
     """
@@ -63,14 +63,14 @@ class Copy:
         if meta.get("state") != "live" or meta.get("epoch") != str(source.epoch):
             raise Setback(f"the partition is not live under epoch {source.epoch}")
         self._window = meta["window"]
-        #: The newest entry whose fields are copied or dirty. Those up to the first were there before any scan.
+        #: The newest entry whose fields are copied or dirty. The scans see the changes of entries up to the first.
         self.seq = self._begun_seq = int(meta["seq"])
         self._stream_id = b"-"
-        #: The entries in the target's stream.
+        #: Seqs of the entries in the target's stream.
         self._streamed: list[int] = []
         self._dirty: set[Field] = set()
         self._verified = False
-        #: Source values, hashed, of fields that differed when all were compared.
+        #: Fields that differed when all were compared -> hash of the source's value.
         self._differing: dict[Field, int] = {}
         self._digests = [0, 0]
 
@@ -79,12 +79,12 @@ class Copy:
 
     @property
     def digests(self) -> tuple[str, str]:
-        """Digests of every balance, flag and dedupe answer: as read from the source, as read back from the target."""
+        """Digests of all fields: as read from the source, and as read back from the target."""
         source, target = (digest % _MODULUS for digest in self._digests)
         return f"{source:032x}", f"{target:032x}"
 
     def copy(self) -> None:
-        """Bring everything over, while the source changes."""
+        """Copy everything, while the source changes."""
         for kind in self._hashes():
             for pairs in self._scan(kind):
                 self._target.write([self._written(kind, pairs)])
@@ -93,7 +93,7 @@ class Copy:
         self.catch_up()
 
     def verify(self) -> None:
-        """Compare every field on both sides, while the source changes and the target does not."""
+        """Compare every field of both sides, while the source changes and the target does not."""
         self._verified = True
         for kind in self._hashes():
             for pairs in self._scan(kind):
@@ -108,7 +108,7 @@ class Copy:
         self.catch_up()
 
     def _compare_field(self, field: Field, value: bytes, copied: bytes | None) -> None:
-        """A scan may return a field again, and with another value; the target has the one that it had."""
+        """A scan may return a field twice, with another value the second time; the target still has the first."""
         hashed, before = _hash(*field, value), self._differing.pop(field, None)
         if before is not None:
             self._digests[0] += hashed - before
@@ -119,7 +119,7 @@ class Copy:
             self._differing[field] = hashed
 
     def follow(self) -> None:
-        """Read the stream on, and put what its entries touched on the list."""
+        """Read the rest of the stream: copy its entries, and note the fields they may have changed."""
         while True:
             start = b"-" if self._stream_id == b"-" else b"(" + self._stream_id
             words = ("XRANGE", self._source.keys.journal, start, "+", "COUNT", ENTRIES_PER_CALL)
@@ -139,7 +139,7 @@ class Copy:
                 return
 
     def catch_up(self) -> None:
-        """Copy what was touched, until little is left."""
+        """Copy the dirty fields until few are left."""
         for _ in range(CATCH_UP_ROUNDS_MAX):
             self.follow()
             self._copy_dirty()
@@ -150,9 +150,9 @@ class Copy:
         raise Setback("the partition changes faster than it is copied: move it when there is less load")
 
     def finish(self, seq: int) -> None:
-        """The partition is frozen at `seq`: bring the last of it over, and compare.
+        """The partition is frozen at `seq`: copy the rest, and compare.
 
-        Raises `Setback` when the copy has missed something, `Corruption` when the sides differ nevertheless.
+        Raises `Setback` when the copy missed something, `Corruption` when the sides differ although it did not.
         """
         self.follow()
         if self.seq != seq:
@@ -166,7 +166,7 @@ class Copy:
         return _in_pieces(self._source.kinds())
 
     def _scan(self, kind: bytes) -> Iterator[list[bytes]]:
-        """Fields and values, alternating, in pieces."""
+        """Fields and values, alternating, in pieces of about `FIELDS_PER_CALL` fields."""
         cursor = b"0"
         while True:
             cursor, pairs = self._source.wire.call(
@@ -191,9 +191,7 @@ class Copy:
     def _copy_dirty(self) -> None:
         dirty, self._dirty = self._dirty, set()
         by_kind: dict[bytes, list[bytes]] = defaultdict(list)
-        for kind, name in sorted(
-            dirty
-        ):  # so that the pieces, and the calls they take, are the same in every run
+        for kind, name in sorted(dirty):  # sorted, so that every run makes the same pieces and calls
             by_kind[kind].append(name)
         for kind, names in by_kind.items():
             for start in range(0, len(names), FIELDS_PER_CALL):
@@ -203,7 +201,7 @@ class Copy:
         key, reading = self._target.key(kind), fields_command(kind.decode())
         values = self._source.wire.call(reading, self._source.key(kind), *names)
         found = dict(zip(names, values, strict=True))
-        if not key_of(kind.decode()).removed:  # touched, and not there: it never was
+        if not key_of(kind.decode()).removed:  # such fields are never removed: a missing one never existed
             found = {name: value for name, value in found.items() if value is not None}
         if not found:
             return
@@ -243,9 +241,9 @@ class Copy:
             raise Corruption(f"{key} differs between target and source: {differing!r}")
 
     def _trim(self) -> None:
-        """Forget in the target's stream what the source has forgotten meanwhile: what is not open (`lua/trim.lua`).
+        """Remove entries from the target's stream that the source has trimmed: those not open (`lua/trim.lua`).
 
-        The services that end open entries read their words in the stream.
+        The open ones must stay: the services that end them read their words in the stream.
         """
         [first] = self._source.read(("XRANGE", self._source.keys.journal, "-", "+", "COUNT", 1))
         if not first:
@@ -255,7 +253,7 @@ class Copy:
             first_seq(first),
             int(self._source.meta().get("trimmed", 0)),
         )
-        # Read last: what is opened from now on stands behind `trimmed`.
+        # Read last: entries that are opened later come after `trimmed`.
         open_seqs = set(_open(self._source).seqs)
         left = [seq for seq in self._streamed if seq >= begin]
         kept = [seq for seq in left if seq >= trimmed or seq in open_seqs]
@@ -266,9 +264,9 @@ class Copy:
         self._streamed = kept
 
     def _compare(self) -> None:
-        """In the freeze: what `verify` and the copying of single fields do not say already."""
+        """Compare, in the freeze, all that `verify` and the copying of single fields did not."""
         self._explain(self._differing)
-        # A stream may be there and have no entries: Redis deletes it no more than an empty one comes over.
+        # The streams are left out: an empty stream can exist on the source, and is not copied.
         kinds, copied = (side.kinds() - {JOURNAL.encode()} for side in (self._source, self._target))
         if kinds != copied:
             raise Corruption(f"keys differ: {sorted(kinds ^ copied)!r} are on one side only")
@@ -283,7 +281,7 @@ class Copy:
             raise Corruption("the digests of the two sides differ")
 
     def _explain(self, differing: Iterable[Field]) -> None:
-        """Fields may differ while they wait to be copied again, and for no other reason."""
+        """Raises `Corruption` for fields that differ and are not waiting to be copied again."""
         unexplained = [field for field in differing if field not in self._dirty]
         if unexplained:
             raise Corruption(f"{len(unexplained)} fields differ that nobody has touched: {unexplained[:3]!r}")
@@ -294,7 +292,7 @@ def _in_pieces(kinds: Iterable[bytes]) -> list[bytes]:
 
 
 def _hash(kind: bytes, name: bytes, value: bytes | None) -> int:
-    """One field as a number; 0 for one that is absent."""
+    """A field with its value as a number; 0 for an absent field."""
     if value is None:
         return 0
     text = b"%s\0%s\0%s" % (kind, name, value)
@@ -309,6 +307,6 @@ def _open(side: Side) -> OpenMembers:
 
 
 def _pieces(names: Sequence[T]) -> Iterator[Sequence[T]]:
-    """As many at a time as one command writes."""
+    """In pieces of `FIELDS_PER_CALL`."""
     for start in range(0, len(names), FIELDS_PER_CALL):
         yield names[start : start + FIELDS_PER_CALL]

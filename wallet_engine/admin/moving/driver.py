@@ -1,21 +1,22 @@
-"""Drives one move through its states; can be killed after any step, and gone on with by anybody.
+"""Drives one move through its states. It may be killed after any step; any other run can continue the move.
 
-    planned    the record is there
+    planned    the record exists
     copying    the slot is IMPORTING on the target; the source serves and is never set MIGRATING
     frozen     the source's meta says `moving`: it takes no operation, services hold the partition's queue
     switched   the map says (target, epoch + 1)
-    done       slots given, source emptied, record deleted
+    done       slots given to the target, source emptied, record deleted
 
-**The switch is one compare-and-set of the map**, from (source, epoch) to (target, epoch + 1). Before it, the target's
-copy is nobody's truth; after it, what the source still has is not.
+**The switch is one compare-and-set of the map**, from (source, epoch) to (target, epoch + 1). Before it, the
+target's copy counts for nothing; after it, the source's data counts for nothing.
 
-Between freeze and switch nobody may let the source serve again while the switch might yet happen. Three may do so:
-this run, before it has tried the switch, or once it knows that it failed; another run that has taken over, after it
-has made the freeze its own and the map newer (`take_freeze`); and recovery, which raises the epoch in the map. In
-the last two cases this run's compare-and-set fails: it looks at the map, then at its freeze, then sets that very map.
+Between freeze and switch, the source must not serve again while the switch may still happen. Three parties may end
+the freeze: this run, before it tries the switch or once it knows that the switch failed; another run that took over,
+after it has made the freeze its own and the map newer (`_take_freeze`); and recovery, which raises the epoch in the
+map. In the last two cases this run's compare-and-set fails: it reads the map, then checks its freeze, then replaces
+exactly that map.
 
-A switch of which ZooKeeper does not say whether it was made leaves the source frozen, and the journal process ends
-that when ZooKeeper is back (`drain/shard_drain.py`, MOVING_S_MAX).
+If ZooKeeper does not say whether the switch was made, the source stays frozen. The journal process ends that freeze
+when ZooKeeper is back (`drain/shard_drain.py`, MOVING_S_MAX).
 """
 
 import signal
@@ -46,28 +47,28 @@ from wallet_engine.routing.slots import slot_range, tag_of
 from wallet_engine.routing.tree import LockTimeout, NodeMissing, StoreUnavailable, VersionConflict
 from wallet_engine.routing.zookeeper import SESSION_TIMEOUT_S
 
-#: From the freeze to the switch. Services hold a partition's operations for 2 s before they refuse them.
+#: Limit from the freeze to the switch. Services hold a partition's operations for 2 s before they refuse them.
 FREEZE_S_MAX: Final = 0.7
-#: How long a move is begun again and again, while nodes are away or being recovered.
+#: How long a move starts new attempts, while nodes are away or being recovered.
 SETBACKS_S_MAX: Final = 60.0
 SETBACK_PAUSE_S: Final = 0.5
 #: How long `abort` waits for each of the two nodes.
 UNDO_S_MAX: Final = 20.0
-#: A run that was killed elsewhere holds its lock until its session ends.
+#: The lock of a run that was killed elsewhere lasts until its session ends.
 LOCK_WAIT_S: Final = SESSION_TIMEOUT_S + 2.0
-#: Until the target serves and every node knows it.
+#: How long to wait until the target serves and every node knows that it owns the slots.
 SEEN_S_MAX: Final = 30.0
 SWITCH_ATTEMPTS_MAX: Final = 10
 
 T = TypeVar("T")
 
-#: Told of every step; see `Driver`.
+#: Called with the name of each step; see `Driver`.
 OnStep = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a move ended. `digest` and `fields` are of this run's copy; empty when it only finished a switch."""
+    """The result of a move. `digest` is that of this run's copy; empty when the run only finished a switch."""
 
     move: Move
     epoch: int
@@ -80,7 +81,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """`left` says why what was copied to the target is still there; "" when it is not."""
+    """`left`: why the copied data is still on the target; "" when it is gone."""
 
     move: Move
     left: str
@@ -89,8 +90,8 @@ class Undone:
 class Driver:
     """Moves one partition. `on_step(name)` is called after each step, `progress(fields)` while copying.
 
-    Raises `ConfigError`, `StoreUnavailable`, `Setback` (too many of them), `TakenOver`, `Corruption`; whatever
-    is raised, the partition serves or the text says what ends its freeze, and `resume` goes on.
+    Raises `ConfigError`, `StoreUnavailable`, `Setback` (too many of them), `TakenOver`, `Corruption`. After each of
+    these the partition serves, or the text says what ends its freeze; `resume` continues the move.
     """
 
     def __init__(
@@ -116,10 +117,10 @@ class Driver:
     def __repr__(self) -> str:
         return f"<Driver p={self._partition} {self._token}>"
 
-    # What a person asks for
+    # Entry points
 
     def begin(self, source: str, target: str) -> Outcome:
-        """Move the partition. Raises `ConfigError` when it is on its way already, or not on `source` any more."""
+        """Move the partition. Raises `ConfigError` when a move exists already, or it is no longer on `source`."""
         with self._locked():
             self._expect_shard(source)
             started_ms = time.time_ns() // 1_000_000
@@ -131,15 +132,15 @@ class Driver:
             return self._drive(stored)
 
     def resume(self) -> Outcome:
-        """Go on with a move, also one that another run began."""
+        """Continue a move, also one of another run."""
         with self._locked():
             stored = self._take_over()
             return self._drive(stored)
 
     def abort(self) -> Undone:
-        """Undo a move that has not switched: the source serves, then the target forgets it.
+        """Undo a move that has not switched: first the source serves again, then the target's copy is removed.
 
-        Raises `ConfigError` when it has switched, `Setback` when the source stays away.
+        Raises `ConfigError` when it has switched, `Setback` when the source does not come back in time.
         """
         with self._locked():
             stored = self._take_over()
@@ -147,16 +148,14 @@ class Driver:
             left = ""
             try:
                 self._patiently(lambda: self._empty(stored.move.target, source_id))
-            except (
-                Setback,
-                ConfigError,
-            ) as error:  # it may never come back, and what it has is nobody's truth
+            # The target may never come back, and its copy counts for nothing.
+            except (Setback, ConfigError) as error:
                 left = str(error)
             self._moves.forget(stored)
             return Undone(stored.move, left)
 
     def clear(self, shard: str) -> None:
-        """Forget what a shard, that is not its home, has of the partition. Raises `ConfigError`, `Setback`."""
+        """Remove the partition's data from a shard that is not its home. Raises `ConfigError`, `Setback`."""
         with self._locked():
             home = self._directory.partition_map().shard_of(self._partition)
             if self._moves.get(self._partition) is not None or home == shard:
@@ -164,7 +163,7 @@ class Driver:
             self._empty(shard, self._primary(home).node_id)
 
     def _back_to_source(self, stored: StoredMove) -> str:
-        """End the freeze, if there is one; the source's node id."""
+        """End the freeze, if there is one; returns the source's node id."""
         move = stored.move
         if move.committed(self._directory.partition_map()):
             raise ConfigError(
@@ -177,13 +176,13 @@ class Driver:
         return node.node_id
 
     def _empty(self, shard: str, home_id: str) -> None:
-        """Forget the partition on a shard that is not its home, replicas included. Raises `Setback`, `ConfigError`."""
+        """Remove the partition from a shard that is not its home, and its replicas. Raises `Setback`, `ConfigError`."""
         with closing(self._target(shard)) as target:
             target.claim(home_id, self._epoch())
             target.drop()
 
     def _patiently(self, undo: Callable[[], T]) -> T:
-        """Again, while a node that was killed starts. Raises its last `Setback`."""
+        """Retry while a node that was killed restarts. Raises the last `Setback`."""
         deadline_s = time.monotonic() + UNDO_S_MAX
         while True:
             try:
@@ -213,7 +212,7 @@ class Driver:
         return Outcome(stored.move, epoch, seq, digest, freeze_s, seconds, attempts)
 
     def _copy_and_switch(self, stored: StoredMove) -> tuple[StoredMove, Copy, float]:
-        """One attempt. Raises `Setback` with the source serving (or gone)."""
+        """One attempt. After a `Setback` the source serves, or is gone."""
         stored = self._again(stored)
         move = stored.move
         source_node = self._primary(move.source)
@@ -253,16 +252,16 @@ class Driver:
                     raise Setback(f"the freeze took over {FREEZE_S_MAX} s")
                 self._switch(move, source, partition_map, give_up)
                 self._step("switched")
-                with suppress(Setback):  # a source that is gone has nothing to release
+                with suppress(Setback):  # if the source is gone, there is nothing to release
                     source.release()
                 self._step("released")
-                with suppress(Setback):  # a target that is gone is recovered by the journal process
+                with suppress(Setback):  # if the target is gone, the journal process recovers it
                     self._open(target, source.epoch + 1)
                 self._step("open")
             return stored, copy, time.monotonic() - frozen_s
 
     def _again(self, stored: StoredMove) -> StoredMove:
-        """Before each attempt: still the driver, still to be done, the nodes there and fit."""
+        """Check, before each attempt, that the move is still this run's and the partition still on the source."""
         current = self._still_ours()
         self._expect_shard(stored.move.source)
         return current
@@ -275,7 +274,7 @@ class Driver:
 
     @contextmanager
     def _frozen(self, source: Source) -> Iterator[tuple[int, str, list[bool]]]:
-        """Frozen inside. Thawed again by whatever is raised, unless `give_up` says that the switch may be made."""
+        """Frozen inside the block. An exception thaws the source, unless `give_up[0]` is False (switch possible)."""
         give_up = [True]
         try:
             seq, nonce = source.freeze(self._token)
@@ -283,13 +282,11 @@ class Driver:
         except BaseException:
             if give_up[0]:
                 with suppress(Setback), closing(Source(source.node, self._keys, source.epoch)) as again:
-                    again.thaw(
-                        self._token
-                    )  # on a new connection: the old one may be in the middle of a reply
+                    again.thaw(self._token)  # on a new connection: the old one may still expect a reply
             raise
 
     def _switch(self, move: Move, source: Source, partition_map: PartitionMap, give_up: list[bool]) -> None:
-        """The commit. `partition_map` was read before the freeze."""
+        """Make the switch. `partition_map` was read before the freeze."""
         for _ in range(SWITCH_ATTEMPTS_MAX):
             entry = partition_map.partitions[self._partition]
             if (entry.shard, entry.epoch) != (move.source, source.epoch):
@@ -315,18 +312,18 @@ class Driver:
         raise Setback("the map was changed by others again and again")
 
     def _switched_after_all(self, move: Move, give_up: list[bool]) -> bool:
-        """After a switch without an answer. Raises `Setback` when it is certain that it will never happen."""
+        """Whether a switch without an answer was made. Raises `Setback` when it is certain that it never will be."""
         with suppress(StoreUnavailable, VersionConflict):
             found = self._directory.partition_map()
             if move.committed(found):
                 return True
-            self._directory.replace_map(found, found)  # newer than what the switch would have replaced
+            self._directory.replace_map(found, found)  # a newer version: a late switch would fail on it
             give_up[0] = True
             raise Setback("ZooKeeper went away during the switch")
         return False
 
     def _take_freeze(self, stored: StoredMove, source: Source) -> StoredMove:
-        """End a freeze that another run has left. Nothing that run still has under way can switch afterwards."""
+        """End a freeze that another run left. Afterwards no switch of that run can succeed."""
         if not source.seize(self._token):
             return stored
         for _ in range(SWITCH_ATTEMPTS_MAX):
@@ -334,18 +331,18 @@ class Driver:
             if stored.move.committed(partition_map):
                 raise Setback("the move has switched meanwhile")
             with suppress(VersionConflict):
-                self._directory.replace_map(partition_map, partition_map)  # the same, with a newer version
+                self._directory.replace_map(partition_map, partition_map)  # the same map, as a newer version
                 source.thaw(self._token)
                 return stored
         raise Setback("the map was changed by others again and again")
 
     def _open(self, target: Target, epoch: int) -> None:
-        """The target serves; its slot first, so that the first operation finds it."""
+        """Let the target serve; its slot comes first, so that the first operation finds it."""
         target.wire.batch([("CLUSTER", "SETSLOT", target.slot, "NODE", target.node.node_id)])
         target.turn({"state": "copying", "epoch": epoch}, {"state": "live", "move": ""})
 
     def _finish(self, stored: StoredMove) -> tuple[int, int]:
-        """After the switch: idempotent, and the same for every run. Returns the epoch and seq that were seen live."""
+        """The steps after the switch: idempotent, the same for every run. Returns the epoch and seq seen live."""
         move = stored.move
         if move.state != MoveState.SWITCHED:
             stored = self._record(stored, state=MoveState.SWITCHED)
@@ -379,7 +376,7 @@ class Driver:
         return seen[-1]
 
     def _forget_at_source(self, stored: StoredMove, target: NodeView) -> None:
-        """Its primary dropped `meta` when it lost the slot; its replicas were not told. If it is gone, so be it."""
+        """Empty the source. Its primary dropped `meta` with the slot; its replicas did not. It may be gone."""
         with suppress(Setback, ConfigError):
             self._still_ours()
             self._empty(stored.move.source, target.node_id)
@@ -391,7 +388,7 @@ class Driver:
                 source.release()
 
     def _serves(self, shard: str, seen: list[tuple[int, int]]) -> bool:
-        """Whether the partition is live there, under the epoch of the map."""
+        """Whether the partition is live on the shard, under the epoch of the map."""
         node = find_primary(self._nodes(shard))
         if node is None:
             return False
@@ -408,10 +405,10 @@ class Driver:
         return False
 
     def _all_know(self, shard: str, slots: range, addresses: list[str]) -> bool:
-        """Whether of all primaries that answer the shard's alone says that the slots are its own.
+        """Whether this shard's primary claims the slots and no other primary that answers does.
 
-        The source learns by gossip that it has lost them. If it takes a new epoch before it does, as another move may
-        have it do, its claim wins, and they have to be given again.
+        The source learns by gossip that it lost them. If it gets a new configuration epoch before that, for example
+        through another move, its claim wins, and the slots have to be given again.
         """
         ends = {slots.start, slots.stop - 1}
         target = find_primary(self._nodes(shard))
@@ -439,7 +436,7 @@ class Driver:
             ) from None
 
     def _drop_dead_lock(self, path: str) -> None:
-        """A run that was killed on this host would hold its lock until its session ends: nobody need wait for that."""
+        """Delete the lock of a run that was killed on this host, instead of waiting for the end of its session."""
         node = self._directory.tree.get(path)
         if node is None:
             return
@@ -450,7 +447,7 @@ class Driver:
                 self._directory.tree.delete(path, node.version)
 
     def _record(self, stored: StoredMove, **changes: object) -> StoredMove:
-        """Change the record. Raises `TakenOver` when somebody else has."""
+        """Change the record. Raises `TakenOver` when another run has changed it."""
         try:
             return self._moves.replace(stored, **changes)
         except (NodeMissing, VersionConflict):
@@ -473,7 +470,7 @@ class Driver:
         return self._directory.partition_map().epoch_of(self._partition)
 
     def _map_with(self, shard: str) -> PartitionMap:
-        """The map, at a version at which the shard is there: one that is removed makes the map newer."""
+        """The map, read before the check that the shard exists: removing a shard makes the map newer."""
         partition_map = self._directory.partition_map()
         self._nodes(shard)
         return partition_map
@@ -500,7 +497,7 @@ class Driver:
 
 @contextmanager
 def _unless_changed(source: Source, target: Target) -> Iterator[None]:
-    """What a recovery changes, or a node forgets, no entry tells of: what differs then says nothing but that."""
+    """Turns `Corruption` into `Setback` if a recovery, or a node that lost its data, explains the difference."""
     try:
         yield
     except Corruption:
@@ -513,7 +510,7 @@ def _unless_changed(source: Source, target: Target) -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C inside is heeded behind."""
+    """Delays Ctrl-C until the end of the block."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -522,7 +519,7 @@ def uninterrupted() -> Iterator[None]:
     try:
         yield
     except Setback:
-        if pressed:  # the freeze has ended, and nobody wants the next one
+        if pressed:  # the freeze has ended, and the user wants no other attempt
             raise KeyboardInterrupt from None
         raise
     finally:

@@ -1,4 +1,4 @@
-"""Waiting until the last entry of a frozen partition is on the disks of `journal_quorum` copies."""
+"""Waits until the last entry of a frozen partition is on the disks of `journal_quorum` copies."""
 
 import socket
 import time
@@ -30,9 +30,9 @@ _READ_BYTES: Final = 64 * 1024
 def wait_durable(
     journals: Iterable[JournalInfo], quorum: int, partition: int, seq: int, nonce: str, timeout_s: float
 ) -> None:
-    """Return when `quorum` copies say that this entry is their newest of the partition. Raises `Setback`.
+    """Return when this entry is the newest of the partition on `quorum` copies. Raises `Setback` after `timeout_s`.
 
-    Each is asked by connecting: the first thing a copy says is where every partition stands on its disk.
+    Each copy is asked by connecting: its first message says what it has of every partition on disk.
     """
     deadline = time.monotonic() + timeout_s
     waiting = list(journals)
@@ -50,7 +50,7 @@ def wait_durable(
 
 @contextmanager
 def _connected(info: JournalInfo) -> Iterator[socket.socket]:
-    """Raises OSError, `Impostor` among them."""
+    """A connection to a copy that has proved its name, if it uses TLS. Raises OSError (`Impostor` is one)."""
     context = towards(info.tls)
     with socket.create_connection(split_address(info.address), timeout=_ANSWER_S_MAX) as plain:
         if context is None:
@@ -62,11 +62,11 @@ def _connected(info: JournalInfo) -> Iterator[socket.socket]:
 
 
 def _newest(info: JournalInfo, partition: int) -> tuple[int, str] | None:
-    """seq and nonce of the partition's newest durable entry; None when the copy does not say."""
+    """seq and nonce of the partition's newest entry on the copy's disk; None when the copy does not say."""
     messages = MessageBuffer()
     try:
         with _connected(info) as connection:
-            connection.sendall(encode(Written([partition])))  # fetch it now, not at the next poll
+            connection.sendall(encode(Written([partition])))  # ask it to fetch now, not at the next poll
             while data := connection.recv(_READ_BYTES):
                 for body in messages.feed(data):
                     message = decode_from_journal(body)

@@ -1,6 +1,6 @@
-"""`wallet-admin clear-leftovers`: remove what nobody reaches any more, and what the engine has never written.
+"""`wallet-admin clear-leftovers`: removes keys that nothing reaches any more, and keys that are not the engine's.
 
-A primary that loses a slot drops its keys and tells its replicas nothing; one that is promoted later has them again.
+A primary that loses a slot drops its keys but does not tell its replicas; a replica that is promoted later has them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ def clear_leftovers(session: Session, shard: str, foreign: bool) -> None:
 
 
 def _look(cluster: Cluster, shard: str, primary: NodeView) -> dict[int, set[bytes]]:
-    """slot -> keys on any node of the shard that are in slots of others. Raises `ConfigError`."""
+    """Slot -> keys on any node of the shard whose slots belong to other shards. Raises `ConfigError`."""
     count = len(cluster.map.partitions)
     own = {slot_of_name(tag_of(p, count).encode()) for p in cluster.map.partitions_of(shard)}
     owned = {slot for slots in primary.slots for slot in slots}
@@ -89,7 +89,7 @@ def _look(cluster: Cluster, shard: str, primary: NodeView) -> dict[int, set[byte
 
 
 def _foreign(cluster: Cluster, shard: str, primary: NodeView) -> dict[int, set[bytes]]:
-    """slot -> keys in the shard's own slots that no partition of this cluster may have. Raises `ConfigError`."""
+    """Slot -> keys in the shard's own slots that are no partition's keys. Raises `ConfigError`."""
     count = len(cluster.map.partitions)
     tags = {slot_of_name(tag.encode()): tag for tag in (tag_of(p, count) for p in range(count))}
     owned = {slot for slots in primary.slots for slot in slots}
@@ -108,7 +108,7 @@ def _foreign(cluster: Cluster, shard: str, primary: NodeView) -> dict[int, set[b
 
 
 def _remove(address: str, names: Sequence[bytes]) -> None:
-    """From the primary that owns their slots, and so from its replicas. Raises `ConfigError`."""
+    """Remove them from the primary that owns their slots, which tells its replicas. Raises `ConfigError`."""
     try:
         with closing(connect(address)) as client:
             for name in names:
@@ -131,7 +131,7 @@ def _clear(
 
 
 def _owner(address: str, slot: int) -> str:
-    """The id of the node that has the slot."""
+    """The id of the node that owns the slot."""
     with closing(connect(address)) as client:
         owners, _ = slot_owners(str(client.execute_command("CLUSTER", "NODES")))  # type: ignore[no-untyped-call]
     if slot not in owners:

@@ -1,4 +1,4 @@
-"""What a move would mean: what is moved, what is in its way. Asks, and changes nothing."""
+"""Plans a move: measures what is moved and finds what prevents it. Asks nodes and changes nothing."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -21,19 +21,19 @@ from wallet_engine.routing.slots import slot_of, slot_range, tag_of
 
 #: A target may not be filled past this share of its maxmemory.
 MEMORY_SHARE_MAX: Final = 0.85
-#: Memory of a hash is told from so many of its fields.
+#: Fields of a hash that Redis samples to estimate its memory.
 _SAMPLES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedMove:
-    """One partition with what it holds now."""
+    """One partition, with the amount of its data."""
 
     partition: int
     source: str
     target: str
     accounts: int
-    #: Dedupe answers.
+    #: Number of remembered answers (of transaction ids).
     answers: int
     bytes: int
     open_entries: int
@@ -56,7 +56,7 @@ class PlannedMove:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The shards that take part, with their primaries. `look` raises `ConfigError` for what is in the way."""
+    """The shards, and the primaries that answer. Its methods raise `ConfigError` for a problem that stops a move."""
 
     map: PartitionMap
     shards: Mapping[str, Shard]
@@ -87,7 +87,7 @@ class Cluster:
 
 
 def plan_move(cluster: Cluster, partition: int, target: str) -> PlannedMove:
-    """Look at the partition and at both nodes. Raises `ConfigError` for what is in the way."""
+    """Measure the partition and check both shards. Raises `ConfigError` for a problem that stops the move."""
     cluster.check_partition(partition)
     source = cluster.map.shard_of(partition)
     cluster.shard(target)
@@ -104,7 +104,7 @@ def plan_move(cluster: Cluster, partition: int, target: str) -> PlannedMove:
 
 
 def check_target(cluster: Cluster, target: str, moves: list[PlannedMove]) -> None:
-    """Whether the shard may take these partitions. Raises `ConfigError`."""
+    """Raises `ConfigError` when the shard cannot take these partitions."""
     node = cluster.primary(target)
     check_settings(node.address)
     coming = sum(move.bytes for move in moves)
@@ -126,7 +126,7 @@ def check_target(cluster: Cluster, target: str, moves: list[PlannedMove]) -> Non
 
 
 def measure(cluster: Cluster, partition: int, target: str = "") -> PlannedMove:
-    """What the partition holds. Raises `ConfigError` when its shard does not answer, or it is not live."""
+    """The amount of the partition's data. Raises `ConfigError` when its shard does not answer, or it is not live."""
     source = cluster.map.shard_of(partition)
     node = cluster.primary(source)
     keys = PartitionKeys(tag_of(partition, len(cluster.map.partitions)))

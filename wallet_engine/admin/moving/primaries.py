@@ -1,4 +1,4 @@
-"""Which replicas take their primaries' places so that no host has many more primaries than another. No I/O."""
+"""Decides which replicas should become primaries, so that primaries are spread evenly over hosts. No I/O."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ class Switch(NamedTuple):
 def even_out(
     primaries: Mapping[str, str], replicas: Mapping[str, Sequence[str]], hosts: Mapping[str, str]
 ) -> list[Switch]:
-    """The switches, in order; each takes a primary from a host to one that has at least two fewer.
+    """The switches, in order. Each takes a primary from a host to one that has at least two fewer.
 
     `primaries`: shard -> address. `replicas`: shard -> those that could take over. `hosts`: address -> its host.
     """

@@ -1,4 +1,4 @@
-"""Running planned moves one after another, for a person who watches: progress, Ctrl-C, what to do next."""
+"""Runs planned moves one after another and tells the user about progress, interruption and the next step."""
 
 import getpass
 import os
@@ -24,7 +24,7 @@ from wallet_engine.routing.tree import StoreUnavailable, TreeError
 
 
 def plan_of(what: str, moves: Sequence[PlannedMove]) -> Plan:
-    """The plan of some moves, to be shown and agreed upon."""
+    """The plan of some moves, to show and agree to."""
     document = {"what": what, "moves": [move.document() for move in moves]}
 
     def show(console: Console) -> None:
@@ -47,7 +47,7 @@ def plan_of(what: str, moves: Sequence[PlannedMove]) -> Plan:
 
 
 def new_driver(directory: Directory, partition: int, **hooks: Any) -> Driver:
-    """A run of this person on this host."""
+    """A driver named after this user and host."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -57,7 +57,7 @@ def new_driver(directory: Directory, partition: int, **hooks: Any) -> Driver:
 
 
 class Pace:
-    """Sleeps so that no more than `fields_per_s_max` pass in any second; None: never."""
+    """Sleeps so that no more than `fields_per_s_max` pass per second; None: no limit."""
 
     def __init__(self, fields_per_s_max: int | None) -> None:
         self._max = fields_per_s_max
@@ -74,7 +74,7 @@ class Pace:
 def run_moves(
     session: Session, directory: Directory, moves: Sequence[PlannedMove], throttle: int | None = None
 ) -> list[Outcome]:
-    """Move one after the other, at most so many fields a second. Raises what `Driver` raises, with what to do next."""
+    """Move one after another, with at most `throttle` fields per second. Adds advice to the errors of `Driver`."""
     pace = Pace(throttle)
     outcomes: list[Outcome] = []
     with session.progress() as progress:
@@ -94,7 +94,7 @@ def run_moves(
 
 @contextmanager
 def said_how_to_go_on(directory: Directory, partition: int, left: int = 0) -> Iterator[None]:
-    """Whatever stops a move on its way, say how it is ended; `left` partitions were to be moved after it."""
+    """If a move stops, add to the error how to end it. `left`: number of partitions still to be moved after it."""
     try:
         yield
     except StoreUnavailable as error:
@@ -121,7 +121,7 @@ def _advice(directory: Directory, partition: int, left: int) -> str:
 
 
 def answer_outcomes(session: Session, what: str, outcomes: Sequence[Outcome]) -> None:
-    """The answer of a verb that has moved partitions."""
+    """Print the answer of a verb that moved partitions."""
     document = {"what": what, "moved": [outcome_document(outcome) for outcome in outcomes]}
 
     def show(console: Console) -> None:
@@ -142,7 +142,7 @@ def answer_outcomes(session: Session, what: str, outcomes: Sequence[Outcome]) ->
 
 
 def outcome_document(outcome: Outcome) -> dict[str, Any]:
-    """For `--json`."""
+    """One outcome in the document of `--json`."""
     return {
         "partition": outcome.move.partition,
         "from": outcome.move.source,

@@ -1,14 +1,15 @@
-"""The two nodes of a move, as the move sees them.
+"""The two nodes of a move.
 
-A run that drives a move may be stopped for any time and wake up when another has taken over, finished, and the
-partition has come back. So nothing is written on either node but on a condition that the node itself checks:
-on the target, that its `meta` still carries this run's token (WATCH, then MULTI/EXEC: a script would have to declare
-keys that are not there yet, which an importing node refuses with TRYAGAIN); on the source, that `meta` says the epoch.
+A run that drives a move may be stopped for any time. When it wakes up, another run may have taken over and finished,
+and the partition may even have come back. So every write depends on a condition that the node itself checks. On the
+target: `meta` still has this run's token. That uses WATCH, then MULTI/EXEC, because a script would have to declare
+keys that do not exist yet, and an importing node refuses that with TRYAGAIN. On the source: `meta` has the epoch.
 
-**A node that does not own a slot may hold keys of it, and its replicas others.** Redis drops the keys of a slot that a
-primary loses, and tells its replicas nothing; one that is promoted later brings them back. No client reaches them,
-and they are nobody's truth. So a target is emptied of whatever is there before anything is copied to it, and its
-replicas too, by name: UNLINK of a key that a primary lacks is not sent on, a SET and its UNLINK are.
+**A node that does not own a slot may hold keys of it, and its replicas may hold others.** Redis drops the keys of a
+slot that a primary loses, but does not tell its replicas; a replica that is promoted later brings the keys back. No
+client reaches them, and they count for nothing. So a target is emptied before anything is copied to it. Its replicas
+are emptied too, by the names of their keys: UNLINK of a key that the primary lacks is not replicated, but a SET and
+an UNLINK of that key are.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,11 +36,11 @@ _ASKING: Final = ("ASKING",)
 
 
 class TakenOver(WalletError):
-    """Somebody else drives the move now; this run has to stop."""
+    """Another run drives the move now; this run has to stop."""
 
 
 class Side:
-    """What both nodes have in common."""
+    """The common part of `Source` and `Target`."""
 
     def __init__(self, node: NodeView, keys: PartitionKeys) -> None:
         self.node = node
@@ -57,15 +58,15 @@ class Side:
         return b"%s{%s}" % (kind, self.keys.tag.encode())
 
     def kinds(self) -> set[bytes]:
-        """The partition's keys that are on the node, without their tag; of others in its slot the whole name."""
+        """The kinds of the partition's keys on the node; foreign keys in its slot by their whole name."""
         return {name.removesuffix(self.key(b"")) for name in self.names(self.wire)}
 
     def names(self, wire: Wire) -> set[bytes]:
-        """All keys of the slot that a node has."""
+        """All keys of the slot on a node; at most `KEYS_MAX`."""
         return set(wire.call("CLUSTER", "GETKEYSINSLOT", self.slot, KEYS_MAX))
 
     def read(self, *commands: Command) -> list[Any]:
-        """Replies of commands on one key each; ASKING makes no difference on the owner of the slot."""
+        """Replies of commands on one key each. The owner of the slot ignores ASKING."""
         replies = self.wire.batch([word for command in commands for word in (_ASKING, command)])
         return [self.wire.checked(reply) for reply in replies[1::2]]
 
@@ -74,7 +75,7 @@ class Side:
         return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
 
     def turn(self, expected: Mapping[str, Word], changes: Mapping[str, Word]) -> tuple[int, str] | None:
-        """Change meta if it says what is expected ("" for absent): its seq and nonce then. None: nothing changed."""
+        """Change meta if it has the `expected` values ("" for absent); returns its seq and nonce, or None."""
         words = [word for pair in (*expected.items(), *changes.items()) for word in pair]
         reply = self.read(("EVAL", _TURN, 1, self.keys.meta, len(expected), *words))[0]
         if reply[0] != 1:
@@ -83,14 +84,14 @@ class Side:
 
 
 class Source(Side):
-    """Serves the partition under `epoch` until the switch."""
+    """The node that serves the partition under `epoch` until the switch."""
 
     def __init__(self, node: NodeView, keys: PartitionKeys, epoch: int) -> None:
         super().__init__(node, keys)
         self.epoch = epoch
 
     def freeze(self, token: str) -> tuple[int, str]:
-        """From now on the partition takes no operation; its last seq and nonce. Raises `Setback`."""
+        """Stop the partition from taking operations; returns its last seq and nonce. Raises `Setback`."""
         ours: dict[str, Word] = {"epoch": self.epoch, "owner": self.node.node_id, "state": "live"}
         last = self.turn(ours, {"state": "moving", "move": token})
         if last is None:
@@ -98,15 +99,15 @@ class Source(Side):
         return last
 
     def frozen_by(self, token: str) -> bool:
-        """Whether it still is, by this run."""
+        """Whether the partition is still frozen, by this run."""
         return self.turn({"epoch": self.epoch, "state": "moving", "move": token}, {}) is not None
 
     def thaw(self, token: str) -> bool:
-        """Let it serve again. Only for a freeze of one's own, with no change of the map under way."""
+        """Let it serve again. Only for this run's own freeze, when no change of the map is under way."""
         return self.turn({"state": "moving", "move": token}, {"state": "live", "move": ""}) is not None
 
     def seize(self, token: str) -> bool:
-        """Take over a freeze, also one that another run made. False when the partition is not frozen."""
+        """Take over a freeze, also another run's. Returns False when the partition is not frozen."""
         meta = self.meta()
         if meta.get("state") != "moving":
             return False
@@ -116,14 +117,14 @@ class Source(Side):
         return True
 
     def release(self) -> bool:
-        """Forget the partition, which has moved. False when what is here is something else."""
+        """Delete the partition, which has moved. Returns False when the node holds something else."""
         others = sorted(self.names(self.wire) - {self.keys.meta.encode()})
         names: list[Word] = [self.keys.meta, *others]
         return bool(self.wire.call("EVAL", _RELEASE, len(names), *names, self.epoch))
 
 
 class Target(Side):
-    """Imports the slot and belongs to one run, named by `token`. `replicas` are the addresses of the node's own."""
+    """The node that imports the slot, for the run named by `token`. `replicas`: addresses of its replicas."""
 
     def __init__(self, node: NodeView, keys: PartitionKeys, token: str, replicas: Iterable[str] = ()) -> None:
         super().__init__(node, keys)
@@ -131,10 +132,11 @@ class Target(Side):
         self._replicas = tuple(replicas)
 
     def claim(self, source_id: str, epoch: int, kinds: Iterable[bytes] = ()) -> None:
-        """Import the slot, take what is there from any earlier run or stay of the partition, and empty it.
+        """Import the slot, claim `meta` for this run, and delete all that the node and its replicas have in the slot.
 
-        The map says `epoch`, and that the partition is elsewhere. `kinds` are removed too from replicas that do not
-        answer. Raises `ConfigError` for what may be newer than the map, `Setback` from a node that owns the slot.
+        `epoch`: that of the map, which places the partition elsewhere. `kinds`: keys to delete also from replicas that
+        do not answer. Raises `ConfigError` for data that may be newer than the map, `Setback` when the slot's owner
+        is not known.
         """
         import_slot(self.wire, self.slot, source_id)
         self._take(epoch)
@@ -144,7 +146,7 @@ class Target(Side):
             self.write(_gone(name))
 
     def _take(self, epoch: int) -> None:
-        """Make `meta` this run's, on the replicas too, if it is still what was judged."""
+        """Make `meta` this run's, on the replicas too, unless it may be newer than the map or changes meanwhile."""
         key = self.keys.meta
         watched = self.wire.batch([_ASKING, ("WATCH", key), _ASKING, ("HGETALL", key)])
         flat = self.wire.checked(watched[-1])
@@ -170,9 +172,9 @@ class Target(Side):
         return found
 
     def write(self, commands: Sequence[Command], *, after: Iterable[Command] = ()) -> list[Any]:
-        """Run commands, all on one key, if the node is still this run's; the replies of `after`, run behind them.
+        """Run commands, all on one key, if the node is still this run's. Returns the replies of `after`, run next.
 
-        Raises `TakenOver` or `Setback`, with nothing written.
+        Raises `TakenOver` or `Setback`; then nothing was written.
         """
         reads = [word for command in after for word in (_ASKING, command)]
         watch = self._watching()
@@ -184,7 +186,7 @@ class Target(Side):
         return [self.wire.checked(reply) for reply in replies[len(commands) + 4 : -len(watch) : 2]]
 
     def certify(self, content: Mapping[str, str], epoch: int, last: tuple[int, str]) -> None:
-        """Write meta: all but its being live. From now on the keys here are the whole partition, up to `last`."""
+        """Write all of meta except `state: live`. The keys on the node are now the whole partition, up to `last`."""
         changes: dict[str, Word] = {name: content.get(name, "") for name in (*META_FOLDED, WITNESSED, "form")}
         changes |= {"epoch": epoch, "owner": self.node.node_id}
         stands = self.turn({"state": "copying", "move": self.token}, changes)
@@ -194,7 +196,7 @@ class Target(Side):
             raise Setback(f"the source stands at {stands}, and was frozen at {last}")
 
     def drop(self) -> None:
-        """Undo `claim`: nothing of the partition is left here."""
+        """Undo `claim`: delete everything of the partition on this node."""
         for name in self.names(self.wire) - {self.keys.meta.encode()}:
             self.write([("UNLINK", name)])
         replies = self.wire.batch([_ASKING, ("MULTI",), ("UNLINK", self.keys.meta), ("EXEC",)])
@@ -203,7 +205,7 @@ class Target(Side):
         self.wire.call("CLUSTER", "SETSLOT", self.slot, "STABLE")
 
     def check(self) -> None:
-        """Raises `Setback` or `TakenOver` unless the node has what this run has copied to it."""
+        """Raises `Setback` or `TakenOver` unless the node still has this run's copy."""
         self._watch()
 
     def _watching(self) -> list[Command]:
@@ -214,7 +216,7 @@ class Target(Side):
         self._check_watched(self.wire.batch(self._watching())[-1], [])
 
     def _check_watched(self, mine: Any, executed: Any) -> None:
-        """`executed` is None when meta changed between the look before and the write."""
+        """Check the watched meta. `executed` is None when meta changed between WATCH and EXEC."""
         self.wire.checked(mine)
         if mine == [b"copying", self.token.encode()] and executed is not None:
             return
@@ -224,15 +226,15 @@ class Target(Side):
 
 
 def _gone(key: Word) -> list[Command]:
-    """Commands after which neither the node nor any of its replicas has the key, even if only one of them had it."""
+    """Commands that delete the key from the node and all its replicas, even if only one of them has it."""
     return [("UNLINK", key), ("SET", key, ""), ("UNLINK", key)]
 
 
 def import_slot(wire: Wire, slot: int, owner_id: str) -> None:
-    """Have the node import the slot. Raises `Setback` while it does not know who owns it.
+    """Make the node import the slot. Raises `Setback` while it does not know the slot's owner.
 
-    Redis by itself gives an imported slot to no node. If its owner has stepped down meanwhile the slot has none, and a
-    node serves no slot without an owner. So end the import; the next packet of the new owner tells the node.
+    Redis never assigns an imported slot to a node by itself. If the owner has stepped down meanwhile, the slot has no
+    owner, and a node serves no such slot. So the import is ended; the next packet of the new owner tells the node.
     """
     lines = wire.call("CLUSTER", "NODES").decode()
     if slot not in slot_owners(lines)[0]:
@@ -244,7 +246,7 @@ def import_slot(wire: Wire, slot: int, owner_id: str) -> None:
 def forget_unreachable(address: str, slot: int, names: Iterable[bytes], owner_id: str) -> None:
     """Remove keys that are no partition's from a node that does not own their slot, and from its replicas.
 
-    Raises `Setback` when it does, or when one changes meanwhile, as it would if it came with the slot.
+    Raises `Setback` when the node owns the slot, or a key changes meanwhile, as it would if it came with the slot.
     """
     with closing(Wire(address)) as wire:
         import_slot(wire, slot, owner_id)

@@ -1,4 +1,4 @@
-"""Which fields of a partition's hashes an entry may have changed: those a copy must read again."""
+"""Tells which fields of a partition's hashes an entry may have changed: a copy must read those again."""
 
 from collections.abc import Iterator
 
@@ -10,14 +10,14 @@ from wallet_engine.domain.memory import credit_memory, transfer_field
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle_state import CARRIED
 
-#: (kind of hash, its key without the tag; field)
+#: (key of the hash without its tag, field)
 Field = tuple[bytes, bytes]
 
 
 def touched_fields(entry: Entry) -> set[Field]:
-    """More than were changed at times, never fewer. `open` and `meta` are compared whole and are not in it.
+    """All changed fields, sometimes more. Without `open` and `meta`, which are compared as a whole.
 
-    Raises `Corruption` for an unknown kind.
+    Raises `Corruption` for an unknown kind of operation.
     """
     return {
         (key.encode(), field.encode())
@@ -43,5 +43,5 @@ def _touched(operation: Operation, window: int) -> Iterator[tuple[str, str]]:
         else:
             field = transfer_field(operation.account, operation.id)
         yield f"{SEEN}:{window}", field
-        if kind.rewrites:  # the answer may be of the window before
+        if kind.rewrites:  # the answer may be in the window before
             yield f"{SEEN}:{window - 1}", field

@@ -1,7 +1,7 @@
-"""One connection to one Redis node, for many commands in one round trip.
+"""One connection to one Redis node that sends many commands in one round trip.
 
-redis-py's pipelines cannot mix ASKING, WATCH and MULTI with the rest; a move needs exactly that, at one round trip for
-each few hundred fields.
+A move must mix ASKING, WATCH and MULTI with other commands, at one round trip per few hundred fields. Pipelines of
+redis-py cannot do that.
 """
 
 import socket
@@ -24,11 +24,11 @@ Command = Sequence[Word]
 
 
 class Setback(WalletError):
-    """The copy cannot go on as it was: a node went away or was recovered meanwhile. Begin it again."""
+    """The attempt failed because a node went away or was recovered meanwhile. Start the copy again."""
 
 
 class Wire:
-    """Commands in, replies out, in order. Never reconnects: a copy that lost its node begins again."""
+    """Sends commands and returns replies, in order. Never reconnects: a copy that lost its node starts again."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -51,7 +51,7 @@ class Wire:
         self._socket.close()
 
     def batch(self, commands: Sequence[Command]) -> list[Any]:
-        """All replies; an error reply stands in its place as `hiredis.ReplyError`. Raises `Setback`."""
+        """All replies, in order; an error reply is a `hiredis.ReplyError` among them. Raises `Setback`."""
         try:
             self._socket.sendall(b"".join(map(pack, commands)))
             replies = []
@@ -67,12 +67,12 @@ class Wire:
         return replies
 
     def call(self, *words: Word) -> Any:
-        """One reply. Raises `Setback`, also for an error reply."""
+        """The reply to one command. Raises `Setback`, also for an error reply."""
         [reply] = self.batch([words])
         return self.checked(reply)
 
     def checked(self, reply: Any) -> Any:
-        """The reply, unless it is an error."""
+        """The reply. Raises `Setback` when it is an error."""
         if isinstance(reply, hiredis.ReplyError):
             raise Setback(_refused(self.address, reply))
         return reply

@@ -1,4 +1,4 @@
-"""Proof by replay: what Redis holds against what the journal says, now and at any moment of the past.
+"""Proof by replay: compares Redis with the journal, now and at any past moment.
 
 image (Redis) + fold (the journal) -> comparison; domain/transit, refunds (between partitions) -> cluster
 """

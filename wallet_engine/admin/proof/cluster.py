@@ -1,11 +1,11 @@
-"""Joins image, fold and comparison: does Redis hold exactly what the journal says?
+"""Joins image, fold and comparison: checks that Redis holds exactly what the journal says.
 
-Right while traffic is running. First the image of every partition is taken, then the journal is folded once to
-where the images were true, so what happened since does not matter. A partition that was recovered in between (its
-epoch says so) is looked at again.
+It may run under traffic. First it takes the image of every partition, then it folds the journal once, up to the seqs
+of the images, so later changes do not matter. A partition that was recovered in between (its epoch tells) is checked
+again.
 
-The images are a cut through the journal. What the cut runs through, a credit in front of it whose debit is behind, is
-looked for behind it (`transit.py`): money is on its way or it is not, and no cent is in between.
+The images together are a cut through the journal. A credit before the cut may have its debit after the cut; such
+debits are looked up after the cut (`transit.py`). So every cent is accounted for: received, or on its way.
 """
 
 import time
@@ -33,13 +33,13 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import PartitionMap
 from wallet_engine.routing.slots import tag_of
 
-#: How long a shard may be without a primary, as in a failover, before that is the answer.
+#: How long a shard may be without a primary, for example in a failover, before that is reported.
 PRIMARY_WAIT_S_MAX: Final = 15.0
-#: How long the journal may take to write what Redis has already.
+#: How long the journal may take to write entries that Redis has already.
 JOURNAL_WAIT_S_MAX: Final = 10.0
-#: The same for what is behind the end of a journal that may have no writer.
+#: The same limit for entries after the cut in a journal that may have no writer.
 OFFLINE_WAIT_S_MAX: Final = 1.0
-#: How often partitions are looked at again because they were recovered meanwhile.
+#: Maximum rounds: a partition that was recovered meanwhile is checked again in the next.
 ROUNDS_MAX: Final = 3
 _ROUND_PAUSE_S: Final = 1.0
 REDIS_TIMEOUT_S: Final = 5.0
@@ -49,7 +49,7 @@ _ALL_SEQS: Final = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found. `mismatches` are at most `MISMATCHES_MAX` of `mismatches_total`."""
+    """The result. `mismatches` are the first of `mismatches_total`, at most `MISMATCHES_MAX`."""
 
     offline: bool
     partitions: int
@@ -81,7 +81,7 @@ class Verdict:
 
 
 def verify_offline(journal: Path, progress: Progress | None = None) -> Verdict:
-    """Fold the whole journal and check it alone: frames, chains, outcomes, books, and what goes between partitions."""
+    """Check the whole journal alone: frames, chains, outcomes, balance sums, and transfers between partitions."""
     fold, between = JournalFold(journal), _Between()
     fold.run(progress=progress, on_operations=between.entry)
     _look_behind(fold, between.transit, OFFLINE_WAIT_S_MAX)
@@ -117,7 +117,7 @@ def verify_online(
 def take_images(
     directory: Directory, partitions: Collection[int], on_image: Callable[[int], object] | None = None
 ) -> dict[int, PartitionImage]:
-    """The image of each partition, from where the map says it is at the moment. Raises `ConfigError`."""
+    """The image of each partition, from its shard in the present map. Raises `ConfigError`."""
     images: dict[int, PartitionImage] = {}
     deadline = time.monotonic() + PRIMARY_WAIT_S_MAX
     while True:
@@ -146,7 +146,7 @@ def _take_from_shard(
     images: dict[int, PartitionImage],
     on_image: Callable[[int], object] | None,
 ) -> str | None:
-    """Add to `images`. Returns what went wrong, and may go right another time."""
+    """Add the images of one shard. Returns an error that may pass; None when all are taken."""
     primary = find_primary(nodes)
     if primary is None:
         return f"no primary answers at {', '.join(nodes)}"
@@ -175,7 +175,7 @@ def _compare(
     todo: Collection[int],
     progress: Progress | None,
 ) -> None:
-    """Fold all partitions to their images; those of `todo` were not compared before."""
+    """Fold all partitions up to their images; compare those of `todo`."""
     ends = {p: _ALL_SEQS if c.end_seq is None else c.end_seq for p, c in comparisons.items()}
     for partition in todo:
         comparisons[partition].at(PartitionState())
@@ -203,7 +203,7 @@ def _compare(
 
 
 def _look_behind(fold: JournalFold, transit: Transit, wait_s_max: float) -> None:
-    """Give `transit` what is behind the cut until everything in front of it has its other end, or the time is up."""
+    """Give `transit` the entries after the cut, until every transfer is complete or the time is up."""
     seqs = {partition: fold.seq(partition) for partition in fold.states}
     deadline = time.monotonic() + wait_s_max
     while fold.sound and transit.wanted():
@@ -214,7 +214,7 @@ def _look_behind(fold: JournalFold, transit: Transit, wait_s_max: float) -> None
                 seqs[record.partition] = entry.header.seq
                 if not transit.wanted():
                     return
-        except Corruption as error:  # of an entry that nobody has folded
+        except Corruption as error:  # in an entry after the cut, which the fold has not checked
             fold.damage = str(error)
             return
         if time.monotonic() > deadline:
@@ -223,7 +223,7 @@ def _look_behind(fold: JournalFold, transit: Transit, wait_s_max: float) -> None
 
 
 def _recovered_since(directory: Directory, comparisons: Iterable[Comparison]) -> list[int]:
-    """Those of which the image may have shown a recovery instead of a fault."""
+    """Partitions whose mismatches may come from a recovery during the image."""
     partition_map = directory.partition_map()
     return [
         comparison.image.partition
@@ -267,7 +267,7 @@ def _verdict(
 
 
 def _journal_mismatches(fold: JournalFold) -> list[Mismatch]:
-    """What is wrong with the journal itself."""
+    """Mismatches within the journal itself."""
     found = [] if fold.damage is None else [Mismatch(None, "journal", "files", fold.damage, None)]
     for partition, why in sorted(fold.broken.items()):
         found.append(Mismatch(partition, "journal", "chain", why, None))
@@ -281,7 +281,7 @@ def _journal_mismatches(fold: JournalFold) -> list[Mismatch]:
 
 
 def _transit_mismatches(fold: JournalFold, transit: Transit) -> list[Mismatch]:
-    """What does not meet between partitions, or on `@transit` (G1, G2)."""
+    """Transfers between partitions that do not match, and `@transit` balances that are wrong (G1, G2)."""
     found = [
         Mismatch(fault.partition, "transit", str(fault.place), fault.what, None)
         for fault in transit.faults(unread=fold.broken if fold.damage is None else _Everything())
@@ -308,7 +308,7 @@ def _transit_mismatches(fold: JournalFold, transit: Transit) -> list[Mismatch]:
 
 
 def _refund_mismatches(fold: JournalFold, refunds: RefundEvidence) -> list[Mismatch]:
-    """Refunds that say of their original what is not so."""
+    """Refunds that contradict their originals."""
     if fold.damage is not None:
         return []
     faults = refunds.faults(fold.directory, unread=fold.broken)
@@ -316,7 +316,7 @@ def _refund_mismatches(fold: JournalFold, refunds: RefundEvidence) -> list[Misma
 
 
 class _Between:
-    """What no partition's own entries prove."""
+    """Checks that need the entries of several partitions."""
 
     def __init__(self) -> None:
         self.transit = Transit()
@@ -333,6 +333,6 @@ class _Everything:
 
 
 def _accounts(state: PartitionState) -> int:
-    """Ordinary accounts, each counted once whatever its currencies."""
+    """The number of ordinary accounts; an account with several currencies counts once."""
     names = {account for book in state.balances.values() for account in book}
     return sum(not is_system(account) for account in names)

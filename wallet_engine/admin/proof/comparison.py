@@ -1,4 +1,4 @@
-"""The image of a partition against the fold of its journal. Plain values in, plain values out."""
+"""Compares the image of a partition with the fold of its journal. No I/O."""
 
 from collections import deque
 from dataclasses import asdict, dataclass
@@ -12,10 +12,10 @@ from wallet_engine.domain.money import check_currency, format_amount
 from wallet_engine.domain.oracle_state import CARRIED, PartitionState, View, meta_fields, views
 from wallet_engine.redis_store.layout import key_of
 
-#: Mismatches kept in words, of one partition; the others are only counted.
+#: Mismatches of one partition kept with their details; the others are only counted.
 MISMATCHES_MAX: Final = 100
-#: An entry that is older than the image by more than this was there when the image was taken. Both times are of
-#: the same Redis, whose clock may be corrected a little; what is younger is found by the next run.
+#: An entry that is older than the image by more than this existed when the image was taken. Both times are of the
+#: same Redis, whose clock may be corrected a little. The next run checks younger entries.
 BEHIND_MS_MIN: Final = 100
 
 _NOTHING: Final = View({}, str)
@@ -23,9 +23,9 @@ _NOTHING: Final = View({}, str)
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One difference. None stands for what is not there."""
+    """One difference. None stands for a missing value."""
 
-    #: None for what concerns the files of the journal.
+    #: None for a fault in the journal's files.
     partition: int | None
     #: `transit`, `balance`, `flags`, `dedupe`, `open`, `meta`, `key`, `books` or `journal`
     what: str
@@ -38,10 +38,10 @@ class Mismatch:
 
 
 class Comparison:
-    """Compares each part of an image when the fold stands at the part's sequence number.
+    """Compares each part of an image with the fold at the part's sequence number.
 
-    Give it the fold's state after every entry (`at`), the header of the entry behind the last one wanted, if
-    there is one (`next_entry`), and in the end the state (`close`).
+    The caller gives it the fold's state after every entry (`at`), the header of the first entry after the last one
+    wanted, if there is one (`next_entry`), and at the end calls `close`.
     """
 
     def __init__(self, image: PartitionImage) -> None:
@@ -50,7 +50,7 @@ class Comparison:
         self.mismatches_total = 0
         self._waiting = deque(() if image.lost else image.parts)
         self._stray: frozenset[str] = frozenset()
-        #: Key whose fields are removed at times -> those of the first part that no part has.
+        #: Key whose fields may be removed -> expected fields of the first part that no part has.
         self._missing: dict[str, set[str]] = {}
         self._behind: int | None = None
 
@@ -62,7 +62,7 @@ class Comparison:
 
     @property
     def end_seq(self) -> int | None:
-        """The last sequence number wanted of the fold; None for all there are."""
+        """The last sequence number to fold; None for all."""
         return None if self.image.lost else self.image.last.seq
 
     def at(self, state: PartitionState) -> None:
@@ -78,12 +78,12 @@ class Comparison:
                 self._compare_missing(expected)
 
     def next_entry(self, header: EntryHeader) -> None:
-        """Redis is behind when the journal has an entry which is older than the image and not in it."""
+        """Notes that Redis is behind if the journal has an entry that is older than the image and not in it."""
         if self._behind is None and header.time_ms < self.image.last.time_ms - BEHIND_MS_MIN:
             self._behind = header.seq
 
     def close(self, journal_seq: int, *, damaged: bool) -> None:
-        """Note what could not be compared. `damaged`: said elsewhere why the journal ends at `journal_seq`."""
+        """Note what could not be compared. `damaged`: another mismatch explains why the journal ends early."""
         if self.image.state in ("recovering", "stopped"):
             self._note("meta", "state", "live", self.image.state)
         if self.image.lost:
@@ -95,7 +95,7 @@ class Comparison:
             self._note("meta", "seq", f"{self._behind} or more", str(self.image.last.seq))
 
     def _compare_names(self, expected: dict[str, View]) -> None:
-        """At the first part: which keys and which fields there must be."""
+        """At the first part: compare the names of keys and fields."""
         self._stray = self.image.kinds - expected.keys() - {META, JOURNAL, OPEN}
         for kind in sorted(self._stray):
             self._note("key", kind, None, "present")
@@ -108,7 +108,7 @@ class Comparison:
                 self._difference(kind, name, text(fields[name]), None)
 
     def _compare_missing(self, expected: dict[str, View]) -> None:
-        """At the last part: fields that are removed at times, were there at first, and still should be."""
+        """At the last part: report missing fields that existed at the first part and still should exist."""
         for kind, names in self._missing.items():
             view = expected.get(kind, _NOTHING)
             for name in names & view.fields.keys():
@@ -143,7 +143,7 @@ class Comparison:
 
 
 def _amount(text: str | None, currency: str) -> str | None:
-    """Minor units as people write them; as they stand when they are no number."""
+    """Minor units as a decimal amount; the text unchanged if it is not a number."""
     if text is None:
         return None
     try:

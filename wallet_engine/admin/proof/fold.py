@@ -1,4 +1,4 @@
-"""What the journal says: its entries folded by the oracle, in one pass over all partitions.
+"""Computes the state from the journal: the oracle folds its entries, in one pass over all partitions.
 
 A fold can be continued: it keeps the state of each partition, and `run` reads on from there.
 """
@@ -19,17 +19,17 @@ from wallet_engine.journal.segments import segment_bytes, segment_numbers
 #: Entries between two reports of progress.
 _REPORT_ENTRIES: Final = 500
 
-#: Called with how many bytes of the journal were read, of how many.
+#: Called with (bytes read, total bytes of the journal).
 Progress = Callable[[int, int], object]
 
 
 class JournalFold:
-    """States by partition. A partition whose entries do not fit together stops at that entry."""
+    """States by partition. A partition stops at the first entry that is inconsistent with those before it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.states: dict[int, PartitionState] = {}
-        #: partition -> why its entries cannot be folded any further
+        #: partition -> why its next entry cannot be folded
         self.broken: dict[int, str] = {}
         #: Why the files cannot be read any further, with file and offset.
         self.damage: str | None = None
@@ -41,7 +41,7 @@ class JournalFold:
 
     @property
     def sound(self) -> bool:
-        """Whether everything read so far fits together."""
+        """Whether everything read so far is consistent."""
         return self.damage is None and not self.broken
 
     @property
@@ -64,11 +64,11 @@ class JournalFold:
         on_operations: Callable[[int, Entry], object] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Fold on, to where the journal ends at the moment.
+        """Continue the fold up to the present end of the journal.
 
         partitions  only these
-        end         partition -> last seq wanted (others: none); `on_next` sees the entry behind it, if any
-        until_ms    only entries of this instant (Unix milliseconds) or before
+        end         partition -> last seq wanted; needs every partition read. `on_next` gets the next header, if any
+        until_ms    only entries up to this time (Unix milliseconds)
         on_entry    called after each entry, then `on_operations` with the entry itself
         """
         after = {partition: state.seq for partition, state in self.states.items()}
@@ -110,7 +110,7 @@ class JournalFold:
 
 
 class _Steps:
-    """Progress in bytes, from where the records stand."""
+    """Progress in bytes, computed from the position of each record."""
 
     def __init__(self, directory: Path, progress: Progress | None) -> None:
         self._progress = progress
@@ -137,4 +137,4 @@ def _readable_numbers(directory: Path) -> list[int]:
     try:
         return segment_numbers(directory)
     except Damaged:
-        return []  # reading will say it
+        return []  # reading will report it

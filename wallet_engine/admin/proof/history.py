@@ -1,7 +1,7 @@
-"""Is the history what the journal says? Every account's last posting, every count and every sum are compared.
+"""Checks that the history agrees with the journal: every account's last posting, every count and every sum.
 
-Two folds of the journal, as far as the history is: the oracle says what accounts have, the light fold what rows there
-must be. The history is read in one snapshot.
+The journal is folded twice, up to the seqs of the history: the oracle gives the balances of accounts, the light fold
+gives the rows that must exist. The history is read in one snapshot.
 """
 
 from collections import Counter
@@ -20,14 +20,14 @@ from wallet_engine.history.facts import PENDING, Facts, Origin
 from wallet_engine.history.fold import fold
 from wallet_engine.history.sink import SINK
 
-#: Differences of each kind that are named.
+#: Differences of each kind that are reported in detail.
 DIFFERENCES_MAX: Final = 100
-#: Rows of accounts that are read at once.
+#: Rows of accounts fetched at a time.
 _FETCH: Final = 5_000
 
 #: partition, account, currency
 AccountAt = tuple[int, str, str]
-#: balance, held, pending, postings, sum of what they changed
+#: balance, held, pending, number of postings, sum of their changes
 Account = tuple[int, int, int, int, int]
 #: partition, type, status, currency
 TransfersOf = tuple[int, str, str, str]
@@ -48,10 +48,10 @@ FROM transfers GROUP BY 1, 2, 3, 4
 
 @dataclass(slots=True)
 class Rows:
-    """What the tables hold, or should."""
+    """The content of the tables: found, or expected."""
 
     accounts: dict[AccountAt, Account] = field(default_factory=dict)
-    #: -> how many there are, and what they add up to
+    #: -> their number, and the sum of their amounts
     transfers: dict[TransfersOf, tuple[int, int]] = field(default_factory=dict)
     #: partition -> seq
     positions: dict[int, int] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class HistoryVerdict:
-    """`differences` are lines for a person."""
+    """`differences` are lines to show to the user."""
 
     accounts: int
     transfers: int
@@ -71,7 +71,7 @@ class HistoryVerdict:
 
 
 async def read_rows(url: str) -> Rows:
-    """What is in the tables now. Raises `HistoryUnavailable`, and `ConfigError` for tables of another version."""
+    """The present content of the tables. Raises `HistoryUnavailable`; `ConfigError` for tables of another version."""
     rows = Rows()
     async with connected(url, "wallet-admin history verify") as connection:
         await check_version(connection)
@@ -88,7 +88,7 @@ async def read_rows(url: str) -> Rows:
 
 
 def compare(rows: Rows, directory: Path, progress: Progress | None = None) -> HistoryVerdict:
-    """Hold the tables against the journal in a directory. Raises `ConfigError` when that cannot be folded."""
+    """Compare the tables with the journal in a directory. Raises `ConfigError` when that cannot be folded."""
     expected, differences = _expected(directory, rows.positions, progress)
     differences += _named("account", expected.accounts, rows.accounts, _account_text)
     differences += _named("transfers", expected.transfers, rows.transfers, _transfers_text)
@@ -128,14 +128,14 @@ def _expected(
 
 
 class _Light:
-    """Which rows there must be."""
+    """Counts the rows that must exist."""
 
     def __init__(self) -> None:
         self._books: dict[int, Book] = {}
         self.postings: Counter[AccountAt] = Counter()
         self.transfers: Counter[TransfersOf] = Counter()
         self.amounts: Counter[TransfersOf] = Counter()
-        #: Transfers that are pending by their first entry, and how those ended of which the end was met.
+        #: Transfers that their first entry left pending; and the status of each end seen before it.
         self.begun: dict[Origin, tuple[TransfersOf, int]] = {}
         self._ends: dict[Origin, str] = {}
 

@@ -1,16 +1,15 @@
-"""What Redis holds for a partition, read while it is being written.
+"""Reads what Redis holds for a partition while the partition is being written.
 
-One transaction over whole hashes would be a consistent image, and would stop the node, and every other
-partition on it, for as long as its largest hash takes: 100,000 accounts are tens of milliseconds, a day's
-dedupe answers many seconds. So the image is taken in parts. Each part is one MULTI/EXEC of a bounded piece of
-one hash (HSCAN) and of `meta`, hence exactly true at the sequence number that `meta` says, and the journal can
-be folded to that number and compared with it. The price is that the parts are true at different numbers.
+One transaction over whole hashes would give a consistent image. But it would stop the node, with every other
+partition on it, for as long as its largest hash takes: 100,000 accounts take tens of milliseconds, a day's dedupe
+answers many seconds. So the image is taken in parts. Each part is one MULTI/EXEC that reads a bounded piece of one
+hash (HSCAN) and `meta`. So a part is exactly true at the seq in its `meta`, and can be compared with the journal
+folded to that seq. The price is that the parts have different seqs.
 
-Nothing is missed that way: HSCAN returns every field that was there from its beginning to its end, and fields are
-never deleted, or never come back. So every field that existed at the first part must be in some part, unless it is gone
-by the last one.
-The names of the keys are read with the first part. Which key is read how: `redis_store/layout.py`. A key that is not
-in there is named, and not read.
+Nothing is missed. HSCAN returns every field that exists from its beginning to its end, and fields are never deleted,
+or never come back. So every field that existed at the first part is in some part, unless it is gone by the last one.
+The names of the keys are read with the first part. How each key is read: `redis_store/layout.py`. A key that is not
+in there is reported, and not read.
 """
 
 from collections.abc import Iterator
@@ -25,16 +24,16 @@ from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.layout import Reading, is_known, key_of, scan_command
 from wallet_engine.routing.slots import slot_of
 
-#: Fields asked of one HSCAN: half a millisecond of Redis time (1000 of a hash of 500,000 were measured at 0.9 ms).
+#: Fields per HSCAN; takes half a millisecond of Redis time (1000 of a hash of 500,000 took 0.9 ms).
 FIELDS_PER_PART: Final = 500
-#: A partition has three keys, two windows and one hash per currency; what is above this is noise.
+#: Limit of keys per partition. It has three keys, two windows and one hash per currency.
 KEYS_MAX: Final = 1000
-#: How often an image is begun again because the partition was recovered or rotated its window meanwhile.
+#: How often an image is started again because the partition was recovered or its window changed meanwhile.
 ATTEMPTS_MAX: Final = 5
 
 
 class Unsteady(WalletError):
-    """The partition changed hands, again and again, while it was read."""
+    """The partition was recovered, or its window changed, in every attempt to read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +48,14 @@ class Part:
 
     @property
     def seq(self) -> int:
-        """The sequence number at which it is true; -1 when `meta` does not say."""
+        """The sequence number at which the part is true; -1 when `meta` has none."""
         text = self.meta.get("seq", "")
         return int(text) if text.isascii() and text.isdigit() else -1
 
 
 @dataclass(slots=True)
 class PartitionImage:
-    """Everything Redis holds for one partition but its stream."""
+    """Everything that Redis holds for one partition, except its stream."""
 
     partition: int
     #: Keys without their tag, at the first part.
@@ -78,7 +77,7 @@ class PartitionImage:
 
     @property
     def lost(self) -> bool:
-        """Whether `meta` is gone or says no sequence number: Redis was emptied, or never served this."""
+        """Whether `meta` is missing or has no seq: Redis was emptied, or never served this partition."""
         return any(part.seq < 0 for part in self.parts)
 
     @property
@@ -91,7 +90,7 @@ class PartitionImage:
         return self.first.meta.get("state", "absent")
 
     def fields_of(self, kind: str) -> set[str]:
-        """The names of all fields seen of one hash."""
+        """The names of all fields of one hash, over all parts."""
         return {name for part in self.parts if part.kind == kind for name in part.fields}
 
 
@@ -108,7 +107,7 @@ def take_image(client: redis.Redis, partition: int, keys: PartitionKeys) -> Part
 
 
 def _take_once(client: redis.Redis, partition: int, keys: PartitionKeys) -> PartitionImage | None:
-    """None when epoch or window changed on the way, or the sequence number went back."""
+    """None when epoch or window changed meanwhile, or the seq went back."""
     image = _begin(client, partition, keys)
     for kind in sorted(filter(is_known, image.kinds)):
         if key_of(kind).reading not in (Reading.PIECES, Reading.FROZEN):

@@ -1,6 +1,6 @@
-"""Whether journal copies hold the same entries, partition by partition, byte for byte.
+"""Checks whether journal copies hold the same entries, partition by partition, byte for byte.
 
-Of every entry 16 bytes of SHA-256 are kept, so a comparison needs that much memory per entry and copy.
+16 bytes of SHA-256 are kept per entry and copy; a comparison needs that much memory.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ from wallet_engine.journal.peers import Peer
 from wallet_engine.journal.reader import read
 from wallet_engine.routing.model import JournalInfo
 
-#: Time for the next entries of one copy.
+#: How long one copy may take to send its next entries.
 ENTRIES_S_MAX: Final = 60.0
 _DIGEST_BYTES: Final = 16
 
-#: partition -> digests of its entries, one after the other, from seq 1
+#: partition -> digests of its entries, concatenated, from seq 1
 Digests = Mapping[int, bytearray]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first entry of a partition in which a copy does not hold what most of them hold."""
+    """The first entry of a partition at which a copy differs from the majority."""
 
     copy: str
     partition: int
@@ -47,7 +47,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`entries`: of each copy; `behind`: copy -> entries that another copy has and it has not."""
+    """`entries`: copy -> how many it has; `behind`: copy -> entries that it lacks and another copy has."""
 
     entries: Mapping[str, int]
     behind: Mapping[str, int]
@@ -59,7 +59,7 @@ class Comparison:
 
 
 def compare_directories(directories: Iterable[Path]) -> Comparison:
-    """Compare journal directories on this machine. Raises `Damaged` where one is not whole."""
+    """Compare journal directories on this machine. Raises `Damaged` when one is damaged."""
     digests: dict[str, Digests] = {}
     for directory in directories:
         found: defaultdict[int, bytearray] = defaultdict(bytearray)
@@ -126,7 +126,7 @@ def _digest(payload: bytes) -> bytes:
 
 
 def _first_differences(digests: Mapping[str, Digests]) -> list[tuple[str, int, int]]:
-    """(copy, partition, seq) of each copy that is alone or in the minority; with a tie, of all."""
+    """(copy, partition, seq) of each copy in the minority; in a tie, of all copies."""
     differences = []
     for partition in sorted({partition for found in digests.values() for partition in found}):
         chains = {copy: found[partition] for copy, found in digests.items() if partition in found}
@@ -146,12 +146,12 @@ def _first_differences(digests: Mapping[str, Digests]) -> list[tuple[str, int, i
 
 
 def _first_difference(chains: list[bytearray]) -> int | None:
-    """The least offset at which two of them have different entries."""
+    """The lowest offset at which two chains have different entries; None without one."""
     longest = max(chains, key=len)
     found = []
     for chain in chains:
         if longest[: len(chain)] != chain:
-            low, high = 0, len(chain) // _DIGEST_BYTES  # the same before low; not before high
+            low, high = 0, len(chain) // _DIGEST_BYTES  # equal before low; different before high
             while high - low > 1:
                 middle = (low + high) // 2
                 same = longest[: middle * _DIGEST_BYTES] == chain[: middle * _DIGEST_BYTES]

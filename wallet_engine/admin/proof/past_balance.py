@@ -1,4 +1,4 @@
-"""A balance at a past sequence number or instant: the fold of what the journal held then."""
+"""A balance at a past sequence number or time, folded from the journal up to there."""
 
 import re
 import time
@@ -22,7 +22,7 @@ _instant_match = re.compile(
     r"\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:\d\d)?)?\Z", re.ASCII
 ).match
 
-#: How long entries of a moment may be on their way to the disk.
+#: How long entries of a moment may take to reach the disk.
 SETTLED_MS: Final = 1_000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,14 +30,14 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class AtSeq:
-    """After the entry with this sequence number."""
+    """The state after the entry with this sequence number."""
 
     seq: int
 
 
 @dataclass(frozen=True, slots=True)
 class AtTime:
-    """After all entries of this instant (Unix milliseconds) and before."""
+    """The state after all entries up to this time (Unix milliseconds)."""
 
     time_ms: int
 
@@ -46,7 +46,7 @@ class AtTime:
 class PastBalance:
     """`partition` and `seq` are None for a system account, which is in every partition.
 
-    The balance is what is available and what is held.
+    The balance is the sum of the available and the held amount.
     """
 
     account: str
@@ -54,14 +54,14 @@ class PastBalance:
     balance_minor: int
     partition: int | None
     seq: int | None
-    #: The instant asked for, else that of the last entry that counts.
+    #: The time asked for; without one, that of the last entry that counts.
     time_ms: int
     held_minor: int = 0
     pending_minor: int = 0
 
 
 def parse_at(text: str) -> AtSeq | AtTime:
-    """Digits are a sequence number, the rest is RFC 3339; without an offset it is UTC. Raises `ConfigError`."""
+    """A sequence number (digits) or a time (RFC 3339; UTC without an offset). Raises `ConfigError`."""
     if _seq_match(text):
         return AtSeq(int(text))
     try:
@@ -70,7 +70,7 @@ def parse_at(text: str) -> AtSeq | AtTime:
         instant = datetime.fromisoformat(text.upper())
         if instant.tzinfo is None:
             instant = instant.replace(tzinfo=UTC)
-        since = instant.astimezone(UTC) - _EPOCH  # refuses what has no date in UTC
+        since = instant.astimezone(UTC) - _EPOCH  # raises for times that have no date in UTC
     except (ValueError, OverflowError):
         raise ConfigError(
             f"--at {text!r} is neither a sequence number (120) nor a time (2026-11-21T10:00:00Z)"
@@ -86,7 +86,7 @@ def time_text(time_ms: int) -> str:
 
 
 def figures(balance_minor: int, held_minor: int, pending_minor: int, currency: str) -> dict[str, str]:
-    """What every document that shows a balance says of it, as the API does."""
+    """The amounts in every document that shows a balance; the same as in the API."""
     minor = {
         "balance": balance_minor,
         "available": balance_minor - held_minor,
@@ -97,7 +97,7 @@ def figures(balance_minor: int, held_minor: int, pending_minor: int, currency: s
 
 
 def check_moment(journal: Path, at: AtSeq | AtTime | None, *, live: bool) -> None:
-    """Raises `ConfigError` unless all that had happened by then is in the journal, or soon will be: then it waits.
+    """Check that the journal has everything up to that moment. If it soon will, wait; else raise `ConfigError`.
 
     `live`: a process writes the journal. Raises `Damaged`.
     """
@@ -126,7 +126,7 @@ def check_moment(journal: Path, at: AtSeq | AtTime | None, *, live: bool) -> Non
 
 
 def newest_entry_ms(journal: Path) -> int:
-    """Time of the newest entry of any partition; 0 without one. Most of the journal is not read. Raises `Damaged`."""
+    """Time of the newest entry of any partition; 0 without one. Reads only the last segment. Raises `Damaged`."""
     newest_ms, after = 0, {}
     for number in segment_numbers(journal)[:-1]:
         index = index_of_segment(journal, number)
@@ -138,7 +138,7 @@ def newest_entry_ms(journal: Path) -> int:
 
 
 def first_entry_text(journal: Path, partitions: Collection[int]) -> str:
-    """Since when there are entries of these partitions, in words."""
+    """A sentence about when the first entry of these partitions was written."""
     for record in read(journal, partitions=partitions, verify=False):
         return f"the first entry is of {time_text(parse_header(record.payload).time_ms)}"
     return "there is no entry yet"
@@ -152,10 +152,10 @@ def past_balance(
     at: AtSeq | AtTime | None,
     durable: dict[int, int] | None = None,
 ) -> PastBalance:
-    """The balance as the journal had it; without `at`, as far as it goes.
+    """The balance according to the journal; without `at`, at its end.
 
-    `durable` (partition -> seq) says how far that is; None for everything that can be read. Raises `ConfigError`
-    when the account, or the sequence number, was not there, `Corruption` when the journal is damaged.
+    `durable` (partition -> seq): where that end is; None for all entries that can be read. Raises `ConfigError` when
+    the account or the sequence number did not exist, `Corruption` when the journal is damaged.
     """
     if is_system(account):
         if isinstance(at, AtSeq):
@@ -216,7 +216,7 @@ def _end(partition: int, at: AtSeq | AtTime | None, durable: dict[int, int] | No
 
 
 def _check(fold: JournalFold) -> None:
-    """A balance from a journal that does not fit together would be a guess."""
+    """Raises `Corruption` for an inconsistent journal: a balance from it could be wrong."""
     if not fold.sound:
         why = fold.damage or next(iter(fold.broken.values()))
         raise Corruption(f"the journal is damaged, see wallet-admin verify --offline: {why}")

@@ -1,4 +1,4 @@
-"""A whole past state, folded from the journal: every partition as it was at a sequence number or an instant."""
+"""A whole past state, folded from the journal: every partition at a sequence number or a time."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from wallet_engine.redis_store.layout import KeyType, key_of
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.slots import tag_of
 
-#: Fields written by one call.
+#: Fields written by one command.
 FIELDS_PER_CALL: Final = 500
 REDIS_TIMEOUT_S: Final = 30.0
 TOTALS_NAME: Final = "totals.json"
@@ -33,13 +33,13 @@ TOTALS_NAME: Final = "totals.json"
 
 @dataclass(frozen=True, slots=True)
 class PastState:
-    """States by partition; a partition without entries until then is not in it."""
+    """States by partition, without partitions that had no entries yet."""
 
     states: Mapping[int, PartitionState]
     entries: int
 
     def totals(self) -> dict[str, Any]:
-        """Where each partition stands, what it adds up to, and the sums over all of them."""
+        """The position and digest of each partition, and the sums over all of them."""
         sums: dict[str, dict[str, int]] = {}
         for state in self.states.values():
             for currency, book in state.balances.items():
@@ -74,10 +74,10 @@ def past_state(
     durable: Mapping[int, int] | None,
     progress: Progress | None = None,
 ) -> PastState:
-    """The states of these partitions; without `at`, as far as the journal goes (`durable`: partition -> seq).
+    """The states of these partitions; without `at`, at the end of the journal (`durable`: partition -> seq).
 
-    `AtSeq` is for exactly one partition. Raises `ConfigError` when the journal does not go so far, and
-    `Corruption` when it does not add up.
+    `AtSeq` is for exactly one partition. Raises `ConfigError` when the journal ends before, and
+    `Corruption` when it is damaged or inconsistent.
     """
     fold = JournalFold(journal)
     end: dict[int, int] | None = None
@@ -108,9 +108,9 @@ def past_state(
 
 
 def write_directory(past: PastState, directory: Path) -> None:
-    """`partition-00003.tsv` (key, field, value, sorted) for each partition, and `totals.json`.
+    """Write `partition-00003.tsv` (key, field, value, sorted) for each partition, and `totals.json`.
 
-    The SHA-256 in the totals is that of the file. Raises `ConfigError` when the directory is not empty.
+    The SHA-256 in the totals is the file's. Raises `ConfigError` when the directory is not empty.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -128,9 +128,9 @@ def write_directory(past: PastState, directory: Path) -> None:
 
 
 def write_redis(past: PastState, address: str, partitions: int) -> None:
-    """Every key under the name that it has in the cluster. `meta` holds no state, so no service takes it for live.
+    """Write every key under its name in the cluster. `meta` has no state, so no service treats it as live.
 
-    Raises `ConfigError` when the Redis is not empty or refuses.
+    Raises `ConfigError` when the Redis is not empty or answers with an error.
     """
     client = connect(address, timeout_s=REDIS_TIMEOUT_S)
     try:

@@ -1,7 +1,7 @@
-"""Is what every refund says of its original what the original's entry says, and do they add up to no more than it?
+"""Checks that every refund agrees with its original's entry, and that refunds do not exceed their original.
 
-No partition's own entries can say the first: the original is mostly another's. Entries are given as they stand in the
-journal; what they refer to is then looked up there, piece by piece.
+A partition's own entries cannot prove that: the original is mostly in another partition. Entries are given in the
+order of the journal; their originals are then looked up in the journal, a few hundred at a time.
 """
 
 from collections import Counter
@@ -20,9 +20,9 @@ from wallet_engine.domain.returns import CREDITED, GROUPED, LOCAL, STORED, Evide
 from wallet_engine.domain.transit import Fault, Place
 from wallet_engine.journal.lookup import find_entries
 
-#: Entries of originals in memory at a time.
+#: Entries of originals held in memory at a time.
 LOOKED_UP_AT_ONCE: Final = 500
-#: Kinds that can be refunded.
+#: Kinds of operations that can be refunded.
 REFUNDABLE: Final = "tdkqmg"
 
 #: A transfer, or a leg of a group.
@@ -46,20 +46,20 @@ class _Refund(NamedTuple):
 
 
 class RefundEvidence:
-    """Give it every entry, then ask for `faults`."""
+    """Takes every entry, then lists `faults`."""
 
     def __init__(self) -> None:
         self._refunds: dict[Place, _Refund] = {}
-        #: Original -> minor units that have gone back.
+        #: Original -> minor units refunded.
         self._returned: Counter[_Original] = Counter()
-        #: Transfers whose money came back because the receiver refused it.
+        #: Transfers whose money was returned because the receiver refused it.
         self._undone: set[Place] = set()
 
     def __repr__(self) -> str:
         return f"<RefundEvidence refunds={len(self._refunds)}>"
 
     def entry(self, partition: int, entry: Entry) -> None:
-        """The next entry of the partition."""
+        """Take the next entry of the partition."""
         seq = entry.header.seq
         for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True)):
             if outcome != Outcome.APPLIED:
@@ -79,7 +79,7 @@ class RefundEvidence:
                     self._returned[undone.of] -= undone.minor
 
     def faults(self, directory: Path, unread: Container[int] = ()) -> Iterator[Fault]:
-        """What is not so. Nothing is said of originals in `unread` partitions. Raises `Damaged` and `Corruption`."""
+        """The faults; originals in `unread` partitions are not checked. Raises `Damaged` and `Corruption`."""
         asked = (refund for refund in self._refunds.values() if refund.original.partition not in unread)
         while refunds := list(islice(asked, LOOKED_UP_AT_ONCE)):
             entries = find_entries(directory, {refund.original[:2] for refund in refunds})
@@ -97,9 +97,8 @@ class RefundEvidence:
         if found.kind not in REFUNDABLE or entry.header.outcomes[original.idx] != Outcome.APPLIED:
             return f"refund of {original}, which is no paid transfer: {found.line()}"
         said, is_ = _said(refund), _is(found, evidence.leg)
-        parts = (
-            -1 if evidence.how[0] == STORED else None
-        )  # how it was remembered is nothing that a store knows
+        # The history cannot say how the original was remembered.
+        parts = -1 if evidence.how[0] == STORED else None
         if said[:parts] != is_[:parts] or not is_field_of(evidence.base, found.account):
             return f"refund of {original} as {said}, and it is {is_}"
         if original in self._undone:

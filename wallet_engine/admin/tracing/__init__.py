@@ -1,1 +1,1 @@
-"""The outcome of one transfer, and the transfers under way: from Redis and the journal, in words."""
+"""Describes one transfer, or the transfers under way, from Redis and the journal."""

@@ -1,4 +1,4 @@
-"""The timeline of a group: what home decided, and what its parts did before and behind it."""
+"""The timeline of a group: the decision of its home, and the steps of its parts before and after it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.routing.homes import Homes
 
 INTERRUPTED_GROUP: Final = "nothing: this attempt was interrupted, and a repeat of the group begins another"
-#: Letters in the order in which one operation makes the next: prepared before it is decided.
+#: Kinds of operations from cause to effect: a group is prepared before it is decided.
 _CAUSES: Final = "mpgybw"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation of the transfer that is in the journal."""
+    """One operation of the transfer, as the journal has it."""
 
     time_ms: int
     partition: int
@@ -39,14 +39,14 @@ class Step:
         }
 
 
-#: Reads the operations of a partition behind a seq whose entries hold one of the texts.
+#: Reads the operations of a partition after a seq, from entries that contain one of the texts.
 ReadSteps = Callable[..., Iterator[Step]]
 
 
 def steps_of_group(
     read_steps: ReadSteps, directory: Path, homes: Homes, home: int, packed: str, payer: str
 ) -> list[Step]:
-    """The steps of every attempt by time; within a millisecond, causes before effects."""
+    """The steps of all attempts by time; within a millisecond, causes before effects."""
     steps = list(_own(read_steps(directory, home, 0, packed), packed, payer))
     parts = {partition for step in steps for partition in _partitions(homes, step.operation)} - {home}
     for partition in sorted(parts):
@@ -55,7 +55,7 @@ def steps_of_group(
 
 
 def status_of_group(steps: Sequence[Step]) -> str:
-    """One sentence: paid, declined and why, pending and for what, or nothing."""
+    """One sentence: paid, declined and why, pending and for what, or not applied."""
     decided = [step for step in steps if step.operation.kind in "mg"]
     if not decided:
         return "pending: it is prepared, and home is to decide"
@@ -73,7 +73,7 @@ def status_of_group(steps: Sequence[Step]) -> str:
 
 
 def receivers_of_group(homes: Homes, operation: Operation) -> dict[str, int]:
-    """Who is paid by the legs -> the partition of the payer."""
+    """Receiver of each leg -> the partition of the leg's payer."""
     return {leg.receiver: homes.of_payer(leg.payer, operation.id) for leg in _legs(operation)}
 
 

@@ -1,7 +1,7 @@
-"""Entries with outgoing money that is not settled, and what each transfer in them waits for; asked of Redis.
+"""Lists entries with outgoing money that is not settled, and what each of their transfers waits for. Asks Redis.
 
-A debit stands in `open` from its entry until its settle. What became of its credit is in the memory of the
-receiver's partition (`domain.memory.credit_memory`).
+A debit is in `open` from its entry until its settle. The outcome of its credit is in the memory of the receiver's
+partition (`domain.memory.credit_memory`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.homes import Homes
 from wallet_engine.routing.slots import tag_of
 
-#: Open entries looked at in one partition; the oldest first.
+#: Open entries to examine in one partition, the oldest first.
 ENTRIES_PER_PARTITION_MAX: Final = 200
 
 
@@ -58,9 +58,9 @@ class OpenTransfer:
 
 @dataclass(frozen=True, slots=True)
 class OpenEntry:
-    """`age_ms` by the clock of its Redis node; None when that was set back since, so that nobody can tell.
+    """`age_ms` by the clock of its Redis node; None when that clock was set back, so that the age is unknown.
 
-    An entry that the stream lacks has neither an age nor transfers.
+    An entry that is not in the stream has neither an age nor transfers.
     """
 
     partition: int
@@ -71,7 +71,7 @@ class OpenEntry:
 
 
 def find_open_entries(found: Survey) -> list[OpenEntry]:
-    """Those of unknown age, then the oldest first. Shards that do not answer are passed over: the survey says which."""
+    """Entries of unknown age, then the oldest first. Skips shards that do not answer: the survey names them."""
     count = found.config.partitions
     status = {partition.partition: partition for partition in found.partitions}
     entries: list[OpenEntry] = []
@@ -106,7 +106,7 @@ def _of_shard(client: redis.Redis, partitions: Sequence[int], count: int) -> lis
 
 
 def oldest(client: redis.Redis, key: str) -> tuple[list[int], set[str]]:
-    """The oldest open entries, and the markers of refunds among them, of which there may be many more."""
+    """The oldest open entries, and the refund markers among them (members `seq.idx`)."""
     members: set[str] = set()
     start = "-inf"
     while True:
@@ -115,7 +115,7 @@ def oldest(client: redis.Redis, key: str) -> tuple[list[int], set[str]]:
         seqs = sorted(int(member) for member in members if "." not in member)
         if len(page) < MEMBERS_PER_CALL or len(seqs) > ENTRIES_PER_PARTITION_MAX:
             return seqs[:ENTRIES_PER_PARTITION_MAX], {member for member in members if "." in member}
-        start = page[-1].partition(".")[0]  # again: its markers may go on
+        start = page[-1].partition(".")[0]  # read this seq again: more of its markers may follow
 
 
 def _entry(
@@ -174,7 +174,7 @@ def _reason(mark: str, record: str | None, to: PartitionStatus) -> str:
 
 
 def received(found: Survey, wanted: set[tuple[int, str]]) -> dict[tuple[int, str], str]:
-    """(partition, field of `credit_memory`) -> what the partition remembers there; missing when it does not answer."""
+    """(partition, field of `credit_memory`) -> what the partition remembers there; without those that do not answer."""
     records: dict[tuple[int, str], str] = {}
     count = found.config.partitions
     for state in found.shards:
@@ -192,7 +192,7 @@ def received(found: Survey, wanted: set[tuple[int, str]]) -> dict[tuple[int, str
 
 
 def remembered(client: redis.Redis, keys: PartitionKeys, field: str) -> list[str]:
-    """What the two windows in force hold under a field, the newer first. Raises what redis-py raises."""
+    """The values of a field in the two present windows, the newer first. Raises what redis-py raises."""
     window = int(client.hget(keys.meta, "window") or 1)
     values = [client.hget(keys.seen(number), field) for number in (window, window - 1)]
     return [str(value) for value in values if value is not None]

@@ -1,4 +1,4 @@
-"""Groups that are under way, and what each waits for; asked of Redis."""
+"""Lists groups that are under way, and what each waits for. Asks Redis."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.homes import Homes
 from wallet_engine.routing.slots import tag_of
 
-#: Records looked at in one partition.
+#: Records to examine in one partition.
 RECORDS_PER_PARTITION_MAX: Final = 200
 _ID_LENGTH: Final = 22
 
 
 @dataclass(frozen=True, slots=True)
 class OpenGroup:
-    """What one partition has of a group."""
+    """The record of a group in one partition."""
 
     partition: int
     transaction_id: str
     record: Record
     waits_for: str
-    #: By the clock of its Redis node; None when its entry is not in the stream any more.
+    #: By the clock of its Redis node; None when its entry is no longer in the stream.
     age_ms: int | None
 
     def document(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class OpenGroup:
 
 
 def find_open_groups(found: Survey) -> list[OpenGroup]:
-    """By partition. Shards that do not answer are passed over: the survey says which."""
+    """Sorted by partition. Skips shards that do not answer: the survey names them."""
     groups: list[OpenGroup] = []
     for state in found.shards:
         if state.primary is None:

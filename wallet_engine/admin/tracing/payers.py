@@ -1,4 +1,4 @@
-"""Finds the payers of a transfer of which only the id is known."""
+"""Finds the payers of a transfer when only its id is known."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +19,14 @@ from wallet_engine.redis_store.stream import stream_entries
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.slots import tag_of
 
-#: Fields of the memory that Redis looks at in one call.
+#: Remembered fields that Redis scans in one call.
 FIELDS_PER_CALL: Final = 5_000
 
 
 def payers_of(found: Survey, journal: Path | None, packed: str) -> list[str]:
-    """The accounts that have a transfer of this id: as Redis remembers, or else as the whole journal has it.
+    """The accounts that paid a transfer of this id: from the memory in Redis, or else from the whole journal.
 
-    Raises `ConfigError` when a shard cannot be asked and the journal is not here.
+    Raises `ConfigError` when a shard does not answer and there is no journal to read.
     """
     payers: set[str] = set()
     silent = []
@@ -63,7 +63,7 @@ def _records(client: redis.Redis, keys: PartitionKeys, packed: str) -> Iterator[
 def _payer(
     client: redis.Redis, keys: PartitionKeys, partition: int, record: TransferRecord, journal: Path | None
 ) -> str:
-    """Whose operation that is, from the stream or the journal; empty where neither has it (any more)."""
+    """The payer in the entry of that record, from the stream or the journal; empty when neither has the entry."""
     stream = client.xrange(keys.journal, f"{record.seq}-0", f"{record.seq}-0")
     if stream:
         payload = stream_entries(stream)[0].payload

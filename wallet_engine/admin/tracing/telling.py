@@ -1,4 +1,4 @@
-"""Operations and outcomes in words, for people who read a journal."""
+"""Describes operations and outcomes in words, for people who read a journal."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from wallet_engine.domain.returns import original_field_of, parse_evidence
 
 
 def operation_text(operation: Operation) -> str:
-    """`debit 12.34 USD from alice for bob, id 6f1c…, "rent"`. Raises `Corruption` for an unknown kind."""
+    """Such as `debit 12.34 USD from alice for bob, id 6f1c…, "rent"`. Raises `Corruption` for an unknown kind."""
     reference = said_in(operation.note).get(REFERENCE)
     return _words_of(operation) + (f', "{reference}"' if reference else "")
 
@@ -66,7 +66,7 @@ def _limits_text(overdraft: str, most: str, currency: str) -> str:
 
 
 def hold_operation_text(o: Operation) -> str:
-    """What an operation on a hold does."""
+    """An operation on a hold, in words."""
     match o.kind:
         case "h":
             to, _, expires_in_ms = o.other.partition("|")
@@ -90,7 +90,7 @@ def hold_operation_text(o: Operation) -> str:
 
 
 def return_text(o: Operation) -> str:
-    """What an operation of a refund that somebody asked for does."""
+    """An operation of a refund that a caller asked for, in words."""
     if o.kind == "j":
         seq, idx, outcome = o.other.partition("|")[0].split(".")
         where = f"operation {idx} of entry {seq}: {outcome_text(outcome)}"
@@ -102,7 +102,7 @@ def return_text(o: Operation) -> str:
 
 
 def group_operation_text(o: Operation) -> str:
-    """What an operation on a group does."""
+    """An operation on a group, in words."""
     said = groups.parse_words(o.other)
     name = f"group of {o.account}, id {_id(o)}"
     attempt = f", attempt {said.attempt + 1}" if said.attempt else ""
@@ -154,7 +154,7 @@ def outcome_text(outcome: str) -> str:
 
 
 def operation_document(operation: Operation, outcome: str) -> dict[str, Any]:
-    """`text`, the outcome, the fields of the line as they are written, and the key that caused it."""
+    """One operation for `--json`: `text`, outcome, its line as written, the key that caused it, its note."""
     return {
         "text": operation_text(operation),
         "outcome": outcome_text(outcome),
@@ -194,7 +194,7 @@ def concerns(operation: Operation, account: str) -> bool:
 
 
 def entry_about(payload: bytes, account: str) -> Entry | None:
-    """The entry if one of its operations names the account. Raises `Corruption`. Most others are not parsed."""
+    """The entry if one of its operations names the account. Parses few other entries. Raises `Corruption`."""
     if account.encode() not in payload:
         return None
     entry = parse_entry(payload)

@@ -1,4 +1,4 @@
-"""Everything that is known of one transfer: what Redis remembers, and its entries in the journal as a timeline."""
+"""Collects all that is known of one transfer: what Redis remembers, and its entries in the journal as a timeline."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.homes import Homes
 from wallet_engine.routing.slots import tag_of
 
-#: Kinds that a transfer, or a refund of one, begins with inside a partition, and across two.
+#: Kinds that pay within one partition. `_REFUNDS`: refunds within one partition, across two, and their undoing.
 _LOCAL: Final = "tkx"
 _REFUNDS: Final = "xzj"
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What Redis holds: `outcome` of the answer, and where its entry is.
+    """The memory of Redis: `outcome` of the answer, and the place of its entry.
 
-    While that is open, also who is to receive, and what the receiver's partition remembers of the credit.
+    While the entry is open, also the receiver, and the outcome of the credit that the receiver's partition remembers.
     """
 
     outcome: str
@@ -48,13 +48,13 @@ class Remembered:
     open: bool
     to_account: str | None
     credit: str | None
-    #: Id of the key that paid, while the entry is in the stream.
+    #: Id of the API key that paid, while the entry is in the stream.
     key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """`redis` is None when it does not remember the transfer, or `redis_trouble` says why it could not be asked."""
+    """`redis` is None when Redis does not remember the transfer, or did not answer: `redis_trouble` says why."""
 
     transaction_id: str
     from_account: str
@@ -63,12 +63,12 @@ class Trace:
     redis_trouble: str
     #: None without a journal to read.
     steps: tuple[Step, ...] | None
-    #: Of the refunds that were made of it.
+    #: The refunds of the transfer.
     refunds: tuple[Step, ...] = ()
 
     @property
     def key(self) -> str | None:
-        """Id of the key that paid; None without one, or where its entry cannot be read any more."""
+        """Id of the API key that paid; None without one, or when its entry can no longer be read."""
         by = self.steps[0].operation.by if self.steps else ""
         return by or (None if self.redis is None else self.redis.key)
 
@@ -107,7 +107,7 @@ def _begins(kind: str) -> bool:
 
 
 def trace(found: Survey, journal: Path | None, transaction_id: str, from_account: str) -> Trace:
-    """`transaction_id` is canonical. Raises `Damaged` when the journal is."""
+    """Everything known of the transfer. `transaction_id` is canonical. Raises `Damaged` for a damaged journal."""
     packed = pack_transaction_id(transaction_id)
     homes = Homes(found.config.partitions)
     home = homes.of_payer(from_account, packed)
@@ -122,7 +122,7 @@ def trace(found: Survey, journal: Path | None, transaction_id: str, from_account
 
 
 def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tuple[Remembered | None, str]:
-    """What Redis holds, or why it could not be asked."""
+    """What Redis remembers, or why it does not answer."""
     count = found.config.partitions
     try:
         with _client(found, home) as client:
@@ -163,11 +163,10 @@ def _client(found: Survey, partition: int) -> Any:
 def _steps_in_journal(
     directory: Path, homes: Homes, home: int, packed: str, payer: str, seq: int
 ) -> list[Step]:
-    """In the order of their times, and within a millisecond in that of their causes.
+    """The steps by time; within a millisecond, causes before effects.
 
-    `seq` is that of the debit, 0 when it is not known.
-
-    Two passes: the payer's partition up to the settle, then the receiver's up to the credit.
+    `seq` is that of the debit, 0 when it is not known. The journal is read in two passes: the payer's partition up to
+    the settle, then the receiver's up to the credit.
     """
     found: list[Step] = []
     debit: Step | None = None
@@ -195,7 +194,7 @@ def _steps_in_journal(
             found.append(step)
         if settle:
             break
-    reference = f"{home}.{debit.seq}"  # whose beginning is in lines and columns
+    reference = f"{home}.{debit.seq}"  # lines have all of it; columns may have only its beginning
     to_partition = homes.of_receiver(receiver_of(debit.operation), home)
     for step in _read_steps(directory, to_partition, 0, reference[:-2]):
         operation = step.operation
@@ -211,19 +210,19 @@ def _steps_in_journal(
 
 
 def in_order(steps: Iterable[Step]) -> list[Step]:
-    """The steps of one transfer as they followed from each other."""
+    """The steps of one transfer, causes before effects."""
     return sorted(steps, key=_place)
 
 
 def _place(step: Step) -> tuple[bool, int, int]:
-    """Where it stands: behind what began it all, whatever the nodes' clocks say; within a millisecond by its cause."""
+    """Sort key: the first step is first, whatever the nodes' clocks say; then by time, then causes before effects."""
     kind = kind_of(step.operation.kind)
     cause = 1 if kind.id is Id.CREDIT else 0 if kind.remembered else 2 if kind.rewrites else 3
     return cause > 0, step.time_ms, cause
 
 
 def _refunds_in_journal(directory: Path, homes: Homes, home: int, steps: Sequence[Step]) -> Iterator[Step]:
-    """What was given back of the transfer that these are the steps of, and what was undone of that."""
+    """The refunds of the transfer with these steps, and their undoing."""
     paid = next((step for step in steps if _begins(step.operation.kind)), None)
     if paid is None or paid.outcome != Outcome.APPLIED or paid.operation.kind in "hi" + _REFUNDS:
         return
@@ -243,7 +242,7 @@ def _refunds_in_journal(directory: Path, homes: Homes, home: int, steps: Sequenc
 
 
 def _read_steps(directory: Path, partition: int, after: int, *texts: str) -> Iterator[Step]:
-    """The operations of the partition's entries that hold one of the texts."""
+    """The operations of those of the partition's entries that contain one of the texts."""
     needles = [text.encode() for text in texts]
     for record in read(directory, partitions={partition}, after={partition: max(0, after)}):
         if any(needle in record.payload for needle in needles):
