@@ -1,1 +1,1 @@
-"""The verbs: one module each, which reads flags and prints. `admin/cli.py` lists them."""
+"""The verbs. Each module reads the flags of its verb and prints the answer. `admin/cli.py` lists them."""

@@ -31,14 +31,14 @@ from wallet_engine.redis_store.topology import connect, find_primary
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.slots import partition_of, tag_of
 
-#: Entries of the partition, counted from the newest, among which the account's last ones are looked for.
+#: How many of the partition's newest entries are searched for the account's last ones.
 LOOK_BACK_ENTRIES: Final = 20_000
 _STATUS: Final = {"A": "active", "F": "frozen", "C": "closed"}
 
 
 @dataclass(frozen=True, slots=True)
 class AccountNow:
-    """What Redis holds of an ordinary account, at one sequence number of its partition."""
+    """An ordinary account in Redis, at one sequence number of its partition."""
 
     account: str
     partition: int
@@ -46,7 +46,7 @@ class AccountNow:
     seq: int
     state: str
     flags: Flags
-    #: currency -> what is available, held and pending, in minor units
+    #: currency -> available, held and pending, in minor units
     balances: dict[str, tuple[int, int, int]]
 
     def document(self) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def account(session: Session, account_id: str, entries: int, journal: Path | Non
 
 
 def account_now(directory: Directory, account_id: str) -> AccountNow:
-    """Raises `ConfigError` when the account is not known, or its shard does not answer."""
+    """Read the account from Redis. Raises `ConfigError` when it is not known, or its shard does not answer."""
     partition_map = directory.partition_map()
     partition = partition_of(account_id, len(partition_map.partitions))
     shard = partition_map.shard_of(partition)

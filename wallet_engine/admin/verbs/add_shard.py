@@ -1,4 +1,4 @@
-"""`add-shard` and `remove-shard`: a shard comes empty and leaves empty; partitions are moved in between."""
+"""`add-shard` and `remove-shard`. A shard is added empty and removed empty; partitions move in between."""
 
 from collections.abc import Iterable
 from contextlib import closing, suppress
@@ -29,7 +29,7 @@ from wallet_engine.routing.model import Shard, by_name
 from wallet_engine.routing.tree import VersionConflict
 
 MEET_S_MAX: Final = 30.0
-#: Until the journal process has found the shard and made it ready to serve.
+#: How long the journal process may take to find the shard and make it ready to serve.
 READY_S_MAX: Final = 30.0
 _ATTEMPTS_MAX: Final = 50
 
@@ -143,7 +143,7 @@ def _check_lazy_drop(address: str, known: Membership) -> None:
 
 
 def _check_owns_nothing(cluster: Cluster, name: str) -> None:
-    """Raises `ConfigError` for a shard that is emptied by the map alone: its nodes will be flushed."""
+    """Raises `ConfigError` for a shard that is empty in the map but owns slots in Redis: its nodes will be flushed."""
     node = cluster.primaries.get(name)
     if node is not None and node.slots:
         raise ConfigError(
@@ -153,7 +153,7 @@ def _check_owns_nothing(cluster: Cluster, name: str) -> None:
 
 
 def _join(nodes: tuple[str, ...], members: list[str]) -> None:
-    """Meet, attach replicas; returns when every node knows every other. Raises `ConfigError`."""
+    """Meet the cluster and attach replicas; returns when all nodes know each other. Raises `ConfigError`."""
     try:
         for number, address in enumerate(nodes):
             meet(address, [*members, *nodes[:number]])
@@ -184,9 +184,9 @@ def _join(nodes: tuple[str, ...], members: list[str]) -> None:
 
 
 def _knows_owners(address: str, members: Iterable[str]) -> bool:
-    """Whether the node says that the cluster is up, and knows as many slots' owners as any other does.
+    """Whether the node says that the cluster is up, and knows the owners of as many slots as the other members.
 
-    Without full coverage it says so earlier, and answers `Hash slot not served` to a move.
+    Without full coverage it says "up" earlier, and would answer `Hash slot not served` to a move.
     """
     info = _cluster_info(address)
     return info["cluster_state"] == "ok" and int(info["cluster_slots_assigned"]) >= max(
@@ -201,7 +201,7 @@ def _cluster_info(address: str) -> dict[str, str]:
 
 
 def _ready(address: str) -> bool:
-    """Whether a journal process has made the node ready: the scripts are there."""
+    """Whether a journal process has made the node ready, by loading the scripts."""
     with suppress(RedisError, OSError), closing(connect(address)) as client:
         return all(client.script_exists(*(script.sha for script in service_scripts())))
     return False
@@ -217,7 +217,7 @@ def _check_no_move(directory: Directory, name: str) -> None:
 
 
 def _remove(directory: Directory, shard: Shard) -> None:
-    """Take it out of the directory. A move that is about to switch to it finds another version of the map."""
+    """Remove the shard from the directory. The map gets a new version, so a move that switches to it now fails."""
     directory.remove_shard(shard.name)
     for _ in range(_ATTEMPTS_MAX):
         partition_map = directory.partition_map()

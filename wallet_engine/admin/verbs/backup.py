@@ -27,7 +27,7 @@ from wallet_engine.routing.model import PartitionMap, check_name
 from wallet_engine.routing.moves import MOVES
 from wallet_engine.routing.zookeeper import SESSION_TIMEOUT_S
 
-#: A process that was away begins a new session after a session timeout, and registers then.
+#: A process that lost ZooKeeper starts a new session after a session timeout, and then registers.
 REGISTERED_S_MAX: Final = SESSION_TIMEOUT_S + 5.0
 _POLL_S: Final = 0.2
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -152,7 +152,7 @@ def restore(
 
 
 def _present_map(directory: Directory, replace: bool) -> PartitionMap | None:
-    """The map of a cluster that is there already. Raises `ConfigError` where it must not be replaced."""
+    """The map of an existing cluster. Raises `ConfigError` when it must not be replaced."""
     present = directory.partition_map() if directory.initialised else None
     if present is not None and not replace:
         raise ConfigError("there is an initialised cluster already: --replace puts the backup in its place")
@@ -169,7 +169,7 @@ def _stated(journal_copies: str | None) -> tuple[str, ...] | None:
 
 
 def _wait_for_copies(directory: Directory, taken: Backup) -> None:
-    """Give those that run the time to register: their sessions end with a ZooKeeper that loses them."""
+    """Wait for running copies to register again: their sessions end when ZooKeeper loses its data."""
     deadline = time.monotonic() + REGISTERED_S_MAX
     while set(directory.journals()) != set(taken.copies.copies) and time.monotonic() < deadline:
         time.sleep(_POLL_S)

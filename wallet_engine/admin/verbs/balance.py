@@ -1,4 +1,4 @@
-"""`wallet-admin balance`: a balance as it is, or as it was at any past moment, to the cent."""
+"""`wallet-admin balance`: a balance now, or at any past moment."""
 
 from pathlib import Path
 from typing import Any

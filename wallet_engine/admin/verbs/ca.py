@@ -1,4 +1,4 @@
-"""`wallet-admin ca init | issue | list | revoke | show`: the certificates by which our processes know each other."""
+"""`wallet-admin ca init | issue | list | revoke | show`: certificates by which our processes identify each other."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -253,7 +253,7 @@ def _answer(json: bool, pair: Pair, ends: datetime, told: list[str], **more: Any
         files = {"cert": path_text(pair.cert), "key_file": path_text(pair.key)}
         click.echo(msgspec.json.encode({**more, **files, "ends": f"{ends:%Y-%m-%dT%H:%M:%SZ}"}))
         return
-    # Not through rich: what is to be copied must not be broken into lines.
+    # Not through rich: it would break lines that are meant to be copied.
     click.echo(f"made {path_text(pair.cert)} and {path_text(pair.key)}, good until {ends:%Y-%m-%d}")
     for line in told:
         click.echo(line)

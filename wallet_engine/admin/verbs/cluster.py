@@ -1,4 +1,4 @@
-"""`wallet-admin cluster form`: make one Redis Cluster of nodes that somebody has started."""
+"""`wallet-admin cluster form`: makes one Redis Cluster of nodes that are running."""
 
 import time
 from typing import Any, Final
@@ -21,9 +21,9 @@ from wallet_engine.routing.host_names import unknown_names
 from wallet_engine.routing.model import ClusterConfig, Shard, by_name, spread
 from wallet_engine.telemetry.flags import VerbGroup
 
-#: For all nodes together to answer.
+#: How long all nodes together may take to answer.
 ANSWER_S_MAX: Final = 10.0
-#: Nodes that were told of each other know each other, or have given up, within this.
+#: Within this time, nodes that were introduced know each other, or have given up.
 HANDSHAKE_S_MAX: Final = 20.0
 _POLL_S: Final = 0.2
 
@@ -101,7 +101,7 @@ def _named(text: str, number: int) -> Shard:
 
 
 def _wait_answers(addresses: list[str]) -> None:
-    """Return when every node has answered and is fit; one that was just started is waited for. Raises `ConfigError`."""
+    """Return when every node answers and is fit; waits for nodes that were just started. Raises `ConfigError`."""
     hosts = {address: split_address(address)[0] for address in addresses}
     unknown = unknown_names(list(dict.fromkeys(hosts.values())))
     for address, host in hosts.items():
@@ -116,7 +116,7 @@ def _wait_answers(addresses: list[str]) -> None:
 
 
 def _settled(address: str) -> Member:
-    """What a node says when it is not in the middle of meeting others. Raises `ConfigError`."""
+    """The node's own view, once it has no handshake under way. Raises `ConfigError`."""
     deadline_s = time.monotonic() + HANDSHAKE_S_MAX
     try:
         while (found := look(address)).handshaking and time.monotonic() < deadline_s:

@@ -1,4 +1,4 @@
-"""`wallet-admin completion SHELL`: what a shell needs to complete verbs and flags."""
+"""`wallet-admin completion SHELL`: a script that completes verbs and flags in a shell."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -23,5 +23,5 @@ def completion(ctx: click.Context, shell: str) -> None:
       wallet-admin completion fish > ~/.config/fish/completions/wallet-admin.fish
     """
     kind = get_completion_class(shell)
-    assert kind is not None  # a choice of the argument
+    assert kind is not None  # `click.Choice` allows only shells that click knows
     click.echo(kind(ctx.find_root().command, {}, PROGRAM, _VARIABLE).source())

@@ -138,7 +138,7 @@ def edit(session: Session) -> None:
 
 
 def _edited(settings: list[Setting]) -> dict[str, str]:
-    """The settings that the editor changed. Raises `ConfigError` for text that is no setting."""
+    """The settings that the editor changed. Raises `ConfigError` for a line that is no setting."""
     given = {setting.name: str(setting.value) for setting in settings if not setting.fixed}
     lines = [f"# {s.meaning}\n{s.name} = {s.value}\n" for s in settings if not s.fixed]
     text = click.edit("\n".join(lines), extension=".conf")

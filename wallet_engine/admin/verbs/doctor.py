@@ -1,4 +1,4 @@
-"""`wallet-admin doctor`: one pass over everything that can be wrong."""
+"""`wallet-admin doctor`: checks everything that can be wrong, once."""
 
 import click
 from rich.console import Console

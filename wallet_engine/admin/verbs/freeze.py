@@ -1,4 +1,4 @@
-"""`wallet-admin freeze` and `unfreeze`: stop an account, and let it go on."""
+"""`wallet-admin freeze` and `unfreeze`: stop an account, and let it pay and receive again."""
 
 from typing import Any
 
@@ -76,7 +76,7 @@ def _flag(session: Session, account: str, action: str, status: str) -> None:
 
 
 def _account(status: int, document: dict[str, Any]) -> dict[str, Any]:
-    """The account in an answer. Raises `ConfigError` with what the API says against it."""
+    """The account in an answer. Raises `ConfigError` with the error of the API."""
     if status == 401:
         raise ConfigError("the API wants a key: give one of role admin in --key-file, or as WALLET_KEY")
     if status != 200:

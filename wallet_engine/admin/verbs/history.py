@@ -19,7 +19,7 @@ from wallet_engine.history.database import check_version, connected, migrate, ms
 from wallet_engine.history.sink import SINK
 from wallet_engine.telemetry.flags import VerbGroup, database_option
 
-#: How often a rebuild is looked at that is waited for.
+#: Seconds between two looks at a rebuild that is waited for.
 _POLL_S: Final = 0.5
 
 
@@ -152,7 +152,7 @@ def rebuild(session: Session, database: str | None, wait: bool, partitions: tupl
 
 
 async def _clear(url: str, partitions: Collection[int]) -> dict[int, int]:
-    """How far the history of each was."""
+    """Delete the rows of these partitions. Returns partition -> the seq that its history had reached."""
     async with connected(url, "wallet-admin history rebuild") as connection:
         await check_version(connection)
         before = await _seqs(connection, partitions)
@@ -161,7 +161,7 @@ async def _clear(url: str, partitions: Collection[int]) -> dict[int, int]:
 
 
 async def _wait_made(url: str, before: Mapping[int, int], told: Callable[[int], object]) -> None:
-    """Until each partition's history is as far as it was."""
+    """Wait until each partition's history reaches its former seq again."""
     async with connected(url, "wallet-admin history rebuild") as connection:
         while True:
             now = await _seqs(connection, before)
@@ -172,7 +172,7 @@ async def _wait_made(url: str, before: Mapping[int, int], told: Callable[[int], 
 
 
 async def _seqs(connection: Any, partitions: Collection[int]) -> dict[int, int]:
-    """partition -> how far its history is; those of which nobody has written anything are left out."""
+    """Partition -> seq that its history has reached, without partitions that nobody has written yet."""
     rows = await connection.fetch(
         "SELECT partition, seq FROM positions WHERE sink = $1 AND partition = ANY($2)",
         *(SINK, list(partitions)),

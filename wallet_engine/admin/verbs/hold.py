@@ -1,4 +1,4 @@
-"""`wallet-admin hold` and `holds`: one hold, and what of an account is set aside."""
+"""`wallet-admin hold` and `holds`: one hold, or the open holds of an account."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -91,7 +91,7 @@ def holds(session: Session, account_id: str) -> None:
 
 
 def _partition(directory: Directory, account_id: str) -> "tuple[redis.Redis, PartitionKeys]":
-    """Where the account's holds are. Raises `ConfigError`."""
+    """A client for the primary of the account's partition, and its keys. Raises `ConfigError`."""
     try:
         check_account_id(account_id, "ACCOUNT")
     except InvalidInput as error:
@@ -109,7 +109,7 @@ def _partition(directory: Directory, account_id: str) -> "tuple[redis.Redis, Par
 
 
 def _read(client: redis.Redis, keys: PartitionKeys, field: str) -> Hold | None:
-    """The hold of a field. Raises `ConfigError`."""
+    """The hold in a field, open or ended; None without one. Raises `ConfigError`."""
     try:
         text = client.hget(keys.hold, field)
         texts = [text] if text is not None else remembered(client, keys, ENDED + field)
@@ -119,7 +119,7 @@ def _read(client: redis.Redis, keys: PartitionKeys, field: str) -> Hold | None:
 
 
 def _open_holds(client: redis.Redis, keys: PartitionKeys, account_id: str) -> Iterator[tuple[str, Hold]]:
-    """The account's open holds by field. Raises `ConfigError`."""
+    """(field, hold) of the account's open holds. Raises `ConfigError`."""
     try:
         for field, text in client.hscan_iter(keys.hold, count=HOLDS_PER_READ):
             if not field.startswith(COUNT):

@@ -1,4 +1,4 @@
-"""`wallet-admin init`: write down a new cluster, after looking at every node of it."""
+"""`wallet-admin init`: stores the description of a new cluster, after a check of every node."""
 
 from contextlib import closing
 from typing import Any
@@ -122,7 +122,7 @@ def _planned(shards: tuple[Shard, ...], placement: PartitionMap) -> list[Planned
 
 
 def _check_closed(zookeeper: str | None) -> None:
-    """Raises `ConfigError` when others than this machine could change the tree."""
+    """Raises `ConfigError` when other machines could change the tree."""
     for host, _ in () if zookeeper is None else collect_hosts(zookeeper)[0]:
         if not is_loopback(host):
             raise ConfigError(
@@ -132,7 +132,7 @@ def _check_closed(zookeeper: str | None) -> None:
 
 
 def _check_new(planned: list[PlannedShard]) -> None:
-    """Raises `ConfigError` for nodes of a cluster whose tree was perhaps lost: a new map would be an old one."""
+    """Raises `ConfigError` for nodes that hold partitions, maybe of a cluster whose tree was lost."""
     for shard in planned:
         if not shard.primary.keys:
             continue

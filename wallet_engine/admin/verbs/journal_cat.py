@@ -1,4 +1,4 @@
-"""`wallet-admin journal cat`: the entries, in words."""
+"""`wallet-admin journal cat`: prints entries in words."""
 
 import time
 from collections.abc import Iterator
@@ -102,7 +102,7 @@ def _entries(
     since: AtSeq | AtTime | None,
     follow: bool,
 ) -> Iterator[tuple[int, Entry]]:
-    """Partition and entry of everything asked for. Raises `Damaged`."""
+    """Partition and entry of everything selected. Raises `Damaged`."""
     after = dict.fromkeys(partitions, since.seq - 1) if isinstance(since, AtSeq) else {}
     while True:
         for record in read(directory, partitions=set(partitions), after=after):
@@ -119,7 +119,7 @@ def _entries(
 
 
 def _print_document(entries: Iterator[tuple[int, Entry]]) -> None:
-    """Piece by piece: a journal need not fit into memory. Damage half-way is a field of the same document."""
+    """Entry by entry: a journal may not fit into memory. Damage in the middle is a field of the same document."""
     click.echo('{"entries":[', nl=False)
     comma = b""
     try:

@@ -1,4 +1,4 @@
-"""`wallet-admin journal cut`: take the forged end of a partition's chain out of a journal copy that does not run."""
+"""`wallet-admin journal cut`: removes the forged end of a partition's chain from a journal copy that does not run."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""`wallet-admin journal info`: the copies of the journal."""
+"""`wallet-admin journal info`: lists the copies of the journal."""
 
 import socket
 from collections.abc import Collection, Sequence
@@ -29,9 +29,9 @@ from wallet_engine.journal.segments import (
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The segments in one directory of this host; `since_ms` is the time of the first entry there, if there is one.
+    """The segments in one directory of this host; `since_ms`: time of its first entry, None without one.
 
-    `only_archived`: how many there were that are in the archive alone now.
+    `only_archived`: number of segments that are now only in the archive.
     """
 
     directory: Path
@@ -89,7 +89,7 @@ def info(session: Session, journal: Path | None) -> None:
 
 
 def files_in(directory: Path) -> Files:
-    """What is in a journal directory. Raises `Damaged`."""
+    """The segments in a journal directory. Raises `Damaged`."""
     absent = len(segment_numbers(directory))
     numbers = numbers_on_disk(directory)
     absent -= len(numbers)

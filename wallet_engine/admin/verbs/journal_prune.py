@@ -1,4 +1,4 @@
-"""`wallet-admin journal prune`: take segments off the disk that are in the archive and that nobody needs."""
+"""`wallet-admin journal prune`: removes segments from the disk that are archived and that nothing needs."""
 
 import asyncio
 import time
@@ -69,7 +69,7 @@ def prune(session: Session, journal: Path | None, keep: str) -> None:
 
 
 def _facts(session: Session, directory: Directory, source: JournalSource) -> Facts:
-    """Raises `ConfigError` when it cannot be known what is final."""
+    """What pruning has to know. Raises `ConfigError` when it is not known which entries are final."""
     members, live = directory.members().copies, directory.journals()
     newest = numbers_on_disk(source.directory)[-1]
     own = read_segment_header(source.directory, newest).journal_id

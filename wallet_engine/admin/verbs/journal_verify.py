@@ -1,4 +1,4 @@
-"""`wallet-admin journal verify`: do the copies hold the same, and is one whole, with its archive?"""
+"""`wallet-admin journal verify`: compares the copies, or proves that one copy and its archive are complete."""
 
 import asyncio
 from pathlib import Path
@@ -83,7 +83,7 @@ def verify(
 
 
 def _prove(session: Session, directories: tuple[Path, ...], restore_command: str | None) -> None:
-    """Raises `Damaged`, `NotRestored` with what is wrong."""
+    """Prove one journal with its archive. Raises `Damaged` or `NotRestored`."""
     if restore_command is None:
         raise ConfigError("--archive reads the archive: give --restore-command")
     if len(directories) > 1:

@@ -1,4 +1,4 @@
-"""`wallet-admin key create | list | show | rotate | revoke`: who may call the API, and what each may do."""
+"""`wallet-admin key create | list | show | rotate | revoke`: who may call the API, and what each key may do."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from wallet_engine.routing.api_keys import ApiKey, Role, check_key, new_key, rot
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.flags import VerbGroup
 
-#: How long the old secret of a rotated key is good.
+#: How long the old secret of a rotated key stays valid.
 KEEP_DEFAULT: Final = "24h"
 
 
@@ -47,7 +47,7 @@ def key() -> None:
 
 
 def grant_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What narrows a key."""
+    """The options that restrict a key."""
     for option in (
         click.option(
             "--expires", metavar="DURATION", help="The key ends after it: 90d, 12h.  [default: never]"

@@ -1,4 +1,4 @@
-"""`move`, `drain`, `rebalance`, `moves`, `resume`, `abort`."""
+"""The verbs `move`, `drain`, `rebalance`, `moves`, `resume` and `abort`."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.moves import Move, StoredMove
 from wallet_engine.routing.slots import tag_of
 
-#: How long operations are counted for `rebalance --by load`.
+#: How long `rebalance --by load` counts the entries written.
 LOAD_S: Final = 5.0
 
 throttle_option = click.option(
@@ -283,7 +283,7 @@ def _accounts(cluster: Cluster) -> dict[int, int]:
 
 
 def _load(cluster: Cluster) -> dict[int, int]:
-    """Entries that each partition writes in `LOAD_S`."""
+    """Partition -> entries written within `LOAD_S`."""
     before = _seqs(cluster)
     time.sleep(LOAD_S)
     return {partition: seq - before[partition] for partition, seq in _seqs(cluster).items()}

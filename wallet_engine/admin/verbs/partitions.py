@@ -1,4 +1,4 @@
-"""`wallet-admin partitions`: every partition, where it is, how large and how far."""
+"""`wallet-admin partitions`: lists partitions with shard, state, position and size."""
 
 from typing import Any
 

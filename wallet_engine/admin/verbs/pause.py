@@ -1,4 +1,4 @@
-"""`wallet-admin pause` and `unpause`: take no new payments for a while, and take them again."""
+"""`wallet-admin pause` and `unpause`: stop taking new payments for a while, and take them again."""
 
 import getpass
 import time
@@ -16,7 +16,7 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import ServiceInfo
 from wallet_engine.routing.pausing import Pause
 
-#: How long an API process may take to hear of it.
+#: How long API processes may take to notice a change.
 SEEN_S_MAX: Final = 15.0
 REASON_LENGTH_MAX: Final = 200
 
@@ -96,7 +96,7 @@ def _text(pause: Pause) -> str:
 
 
 def _wait(directory: Directory, services: list[ServiceInfo], paused: bool) -> None:
-    """Until every API process says so. One that has gone meanwhile reads it when it starts."""
+    """Wait until every API process reports the change. One that left meanwhile reads it at its next start."""
 
     def seen() -> bool:
         there = directory.services()
@@ -106,7 +106,7 @@ def _wait(directory: Directory, services: list[ServiceInfo], paused: bool) -> No
 
 
 def _says(info: ServiceInfo) -> bool | None:
-    """Whether the process takes no payments; None when it does not answer."""
+    """Whether the process reports a pause; None when it does not answer."""
     try:
         _, document = ask_one(info, "GET", "/readyz")
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""`wallet-admin pending`: transfers under way, their age, and what they wait for."""
+"""`wallet-admin pending`: lists transfers under way, their age, and what they wait for."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -12,7 +12,7 @@ from wallet_engine.admin.tracing.open_entries import OpenEntry, find_open_entrie
 from wallet_engine.admin.tracing.open_groups import OpenGroup, find_open_groups
 from wallet_engine.routing.directory import Directory
 
-#: An entry younger than this is most likely just being paid.
+#: An entry younger than this is most likely a healthy payment in progress.
 YOUNG_MS: Final = 5_000
 
 

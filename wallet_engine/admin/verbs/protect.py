@@ -15,7 +15,7 @@ from wallet_engine.routing.access import protect as protect_tree
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.zookeeper import Credentials, ZooKeeperTree
 
-#: Role -> whose it is, and who has it otherwise.
+#: Role -> its processes, and the option whose user has the role if this one has no user of its own.
 _ROLES: Final = {
     "service": ("journal processes", "--zookeeper-user"),
     "api": ("API processes and followers", "--service-user"),
@@ -23,7 +23,7 @@ _ROLES: Final = {
 
 
 class Users(NamedTuple):
-    """What was given on the command line."""
+    """The users of the command line."""
 
     service: str | None
     service_file: Path | None
@@ -32,7 +32,7 @@ class Users(NamedTuple):
 
 
 def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--service-user`, `--api-user` and their password files: the command gets them as `users`, for `roles_of`."""
+    """`--service-user`, `--api-user` and their password files, as the argument `users`, for `roles_of`."""
 
     @functools.wraps(command)
     def collecting(*args: Any, **kwargs: Any) -> None:
@@ -56,7 +56,7 @@ def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def roles_of(session: Session, users: Users) -> Roles | None:
-    """None when the session has no credentials. Raises `ConfigError`."""
+    """The ZooKeeper user of each role; None when the session has no credentials. Raises `ConfigError`."""
     service = _credentials("service", users.service, users.service_file)
     api = _credentials("api", users.api, users.api_file)
     sre = session.credentials
@@ -83,7 +83,7 @@ def _credentials(role: str, user: str | None, file: Path | None) -> Credentials 
 
 
 def restrict(directory: Directory, roles: Roles) -> int:
-    """`routing.access.protect` for what `--zookeeper` has opened; the number of nodes."""
+    """`routing.access.protect` for the tree of `--zookeeper`; returns the number of nodes."""
     if not isinstance(directory.tree, ZooKeeperTree):
         raise TypeError("credentials are for ZooKeeper only")
     return protect_tree(directory.tree, roles)

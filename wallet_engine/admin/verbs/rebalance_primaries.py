@@ -1,4 +1,4 @@
-"""`wallet-admin rebalance --primaries`: replicas take over until hosts have about as many primaries each."""
+"""`wallet-admin rebalance --primaries`: switchovers until hosts have about equally many primaries."""
 
 from rich.console import Console
 
@@ -11,7 +11,7 @@ from wallet_engine.domain.errors import ConfigError
 
 
 def rebalance_primaries(session: Session) -> None:
-    """One switchover after another, each seen to serve before the next."""
+    """One switchover after another; each shard must serve again before the next."""
     with session.directory() as directory:
         switches = switches_of(survey(directory))
         document = {"switchovers": [switch._asdict() for switch in switches]}
@@ -33,7 +33,7 @@ def rebalance_primaries(session: Session) -> None:
 
 
 def switches_of(found: Survey) -> list[Switch]:
-    """Raises `ConfigError` while a shard has no primary that answers."""
+    """The switchovers to make. Raises `ConfigError` when a shard has no primary that answers."""
     primaries: dict[str, str] = {}
     for state in found.shards:
         if state.primary is None:

@@ -1,4 +1,4 @@
-"""`wallet-admin rebuild`: have a partition dropped from Redis and made anew from the journal."""
+"""`wallet-admin rebuild`: has a partition dropped from Redis and rebuilt from the journal."""
 
 import secrets
 from typing import Any, Final
@@ -17,7 +17,7 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.slots import tag_of
 
 REDIS_TIMEOUT_S: Final = 5.0
-#: Of `meta`, shown before and after.
+#: Fields of `meta` that are shown before and after.
 FIELDS: Final = ("state", "seq", "epoch")
 _DISTRUST: Final = load_script("distrust").text
 
@@ -89,7 +89,7 @@ def rebuild(session: Session, partition: int, accept: int | None, timeout: float
 
 
 def _look(directory: Directory, partition: int) -> tuple[str, dict[str, Any]]:
-    """Where the partition is, and its meta. Raises `ConfigError` when it cannot be rebuilt now."""
+    """The node of the partition, and its meta. Raises `ConfigError` when it cannot be rebuilt now."""
     count = len(directory.partition_map().partitions)
     if partition >= count:
         raise ConfigError(f"there is no partition {partition}: they are 0 to {count - 1}")
@@ -104,7 +104,7 @@ def _look(directory: Directory, partition: int) -> tuple[str, dict[str, Any]]:
 
 
 def _distrust(directory: Directory, partition: int) -> int:
-    """Stop the partition. Returns the epoch it had."""
+    """Stop the partition. Returns the epoch that it had."""
     keys = _keys(directory, partition)
     client = connect(_address(directory, partition), timeout_s=REDIS_TIMEOUT_S)
     try:
@@ -119,7 +119,7 @@ def _distrust(directory: Directory, partition: int) -> int:
 
 
 def meta_of(directory: Directory, partition: int, fields: tuple[str, ...] = FIELDS) -> dict[str, Any]:
-    """State, seq and epoch; all None while its shard does not answer."""
+    """These fields of `meta`; all None when its shard does not answer."""
     try:
         client = connect(_address(directory, partition), timeout_s=REDIS_TIMEOUT_S)
         try:

@@ -94,7 +94,7 @@ def acl(
 
 
 def _set_users(address: str, users: Iterable[AclUser], passwords: Mapping[str, str]) -> str:
-    """Why the node has not saved them, "" when it has. Raises `ConfigError` when it does not take them."""
+    """Set the users. Returns why the node did not save them, "" if it did. Raises `ConfigError` when it refuses."""
     with closing(connect(address)) as client:
         try:
             for user in users:

@@ -1,4 +1,4 @@
-"""`wallet-admin replace-node`: a new node in the place of one that is gone."""
+"""`wallet-admin replace-node`: puts a new node in the place of one that is gone."""
 
 import socket
 from contextlib import suppress
@@ -26,10 +26,10 @@ from wallet_engine.redis_store.topology import NodeView, check_settings, connect
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import Shard, by_name
 
-#: Gossip, and the copy of the primary's whole memory.
+#: How long gossip may take, and the copy of the primary's whole memory.
 MEET_S_MAX: Final = 30.0
 SYNC_S_MAX: Final = 600.0
-#: A replica that cannot load what it is sent asks for it again at once, for ever.
+#: A replica that cannot load the copy asks for it again at once, without end.
 SYNC_ATTEMPTS_MAX: Final = 5
 
 
@@ -78,9 +78,8 @@ def replace_node(session: Session, old: str, new: str) -> None:
             return
         members = [address for address, node in seen.items() if node.reachable and address != old]
         with session.change(directory, plan):
-            before = _ids_of(
-                old, primary.address
-            )  # Redis forgets where a node was whose address another takes
+            # Read it first: Redis forgets the address of a node when another node takes it.
+            before = _ids_of(old, primary.address)
             join_as_replica(new, members, primary)
             _write(directory, shard, changed)
             new_id = asked(new).node_id
@@ -96,7 +95,7 @@ def replace_node(session: Session, old: str, new: str) -> None:
 
 
 def _primary(shard: Shard, seen: dict[str, NodeState]) -> NodeView:
-    """Raises `ConfigError` when none serves."""
+    """The primary of the shard. Raises `ConfigError` when none serves."""
     primary = primary_of([seen[address] for address in shard.nodes])
     if primary is None or primary.view is None or not primary.cluster_ok:
         nodes = ", ".join(shard.nodes)
@@ -105,7 +104,7 @@ def _primary(shard: Shard, seen: dict[str, NodeState]) -> NodeView:
 
 
 def _check(old: str, new: str, shard: Shard, seen: dict[str, NodeState], primary: NodeView) -> None:
-    """Raises `ConfigError` for everything that would not end well."""
+    """Raises `ConfigError` for a node that cannot be replaced, or that cannot take its place."""
     if primary.address == old:
         others = [address for address in shard.nodes if address != old and seen[address].reachable]
         where = others[0] if others else "a replica (add one first)"
@@ -120,7 +119,7 @@ def _check(old: str, new: str, shard: Shard, seen: dict[str, NodeState], primary
 
 
 def join_as_replica(new: str, members: list[str], primary: NodeView) -> None:
-    """NEW knows all members and has its primary's memory. Raises `ConfigError`."""
+    """Returns when NEW knows all members and has a copy of its primary's memory. Raises `ConfigError`."""
     try:
         meet(new, members)
         ids = {asked(address).node_id for address in members}
@@ -142,7 +141,7 @@ def _knows(new: str, ids: set[str]) -> bool:
 
 
 def _in_sync(new: str, primary: str, begun: int) -> bool:
-    """Raises `ConfigError` when it was sent the memory again and again."""
+    """Whether NEW has the copy. Raises `ConfigError` after `SYNC_ATTEMPTS_MAX` copies that it could not load."""
     if asked(new).in_sync:
         return True
     attempts = asked(primary).full_syncs - begun
@@ -164,7 +163,7 @@ def _write(directory: Directory, shard: Shard, changed: Shard) -> None:
 
 
 def _ids_of(address: str, member: str) -> list[str]:
-    """The ids under which a member knows the node at an address, alive or not."""
+    """The ids under which a member knows the node at an address, dead or alive."""
     client = connect(member)
     try:
         text = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
@@ -176,7 +175,7 @@ def _ids_of(address: str, member: str) -> list[str]:
         hosts.update(str(found[4][0]) for found in socket.getaddrinfo(host, port))
     ids = []
     for line in text.splitlines():
-        node_id, where, *_ = line.split(" ")  # where: `ip:port@bus port`, and in Redis 7 `,host name`
+        node_id, where, *_ = line.split(" ")  # where: `ip:port@bus port`, with `,host name` since Redis 7
         ip, _, at = where.partition("@")[0].rpartition(":")
         if at == str(port) and not hosts.isdisjoint((ip, where.partition(",")[2])):
             ids.append(node_id)

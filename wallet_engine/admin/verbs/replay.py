@@ -1,4 +1,4 @@
-"""`wallet-admin replay`: a whole past state for an auditor."""
+"""`wallet-admin replay`: writes a whole past state for an auditor."""
 
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def replay(session: Session, into: str, at: str | None, partition: int | None, j
 
 
 def _address(into: str, directory: Directory) -> str | None:
-    """`host:port` of a Redis, None for a directory. Raises `ConfigError` for a node of the cluster."""
+    """The `host:port` of a Redis, or None for a directory. Raises `ConfigError` for a node of the cluster."""
     if not into.startswith(_REDIS):
         return None
     address = into.removeprefix(_REDIS).rstrip("/")

@@ -1,4 +1,4 @@
-"""`wallet-admin shards`: every shard and node, its role, memory, load and lag."""
+"""`wallet-admin shards`: lists shards and nodes with role, memory, load and replication lag."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -44,7 +44,7 @@ def shards(session: Session, watch_s: float | None) -> None:
 
 
 def shard_documents(directory: Directory) -> list[dict[str, Any]]:
-    """Every shard with its nodes, as `--json` has them."""
+    """Every shard with its nodes, for `--json`."""
     found, partition_map = survey(directory), directory.partition_map()
     contents = contents_of(found)
     loads = loads_of(node.address for state in found.shards for node in state.nodes if node.reachable)

@@ -1,4 +1,4 @@
-"""`wallet-admin snapshot`: make snapshots of every partition now, from the journal alone."""
+"""`wallet-admin snapshot`: makes snapshots of all partitions now, from the journal alone."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def snapshot(ctx: click.Context, session: Session, journal: Path | None) -> None
       wallet-admin --zookeeper zk1:2181 snapshot
       wallet-admin snapshot --journal /var/lib/wallet/journal --json
     """
-    if journal is not None:  # with no cluster to ask, that is enough
+    if journal is not None:  # no cluster is needed
         source = check_journal(journal)
     else:
         with session.directory() as directory:

@@ -1,4 +1,4 @@
-"""`wallet-admin status`: the cluster at one look."""
+"""`wallet-admin status`: an overview of the cluster."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -143,7 +143,7 @@ def _versions_document(versions: Versions | None) -> dict[str, str | int] | None
 
 
 def warnings_of(found: Survey) -> list[str]:
-    """What a person should look at, one sentence each."""
+    """Problems that need attention, one sentence each."""
     said = [f"no new payments are taken: {found.paused}"] if found.paused else []
     for state in found.shards:
         if state.primary is None:

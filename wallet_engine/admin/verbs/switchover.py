@@ -1,4 +1,4 @@
-"""`wallet-admin switchover`: a replica takes its primary's place, while payments go on."""
+"""`wallet-admin switchover`: makes a replica the primary of its shard, while payments go on."""
 
 import time
 from contextlib import suppress
@@ -16,10 +16,10 @@ from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory
 
-#: How long until the replica is the primary, and until the shard serves again.
+#: How long it may take until the replica is the primary, and then until the shard serves again.
 SWITCHED_S_MAX: Final = 30.0
 SERVING_S_MAX: Final = 60.0
-#: Redis gives an attempt up by itself, for instance when the votes of two meet; then it is asked again.
+#: Redis may give up an attempt, for example when two elections split the votes; then it is asked again.
 ASK_AGAIN_S: Final = 6.0
 
 
@@ -54,7 +54,7 @@ def switchover(session: Session, shard: str, to: str | None) -> None:
 
 
 def switch_over(directory: Directory, shard: str, new: str) -> None:
-    """Make this replica the primary; returns when the shard serves. Raises `ConfigError` when that is not in time."""
+    """Make this replica the primary; returns when the shard serves. Raises `ConfigError` after a time limit."""
     _switch(directory, shard, new)
     wait_until(lambda: _serves(directory, shard), f"shard {shard} does not serve", SERVING_S_MAX)
 
@@ -68,12 +68,12 @@ def _state_of(directory: Directory, shard: str) -> ShardState:
 
 
 def fit_replicas(state: ShardState) -> list[NodeState]:
-    """Those that may become the primary."""
+    """The replicas that may become the primary."""
     return [node for node in state.nodes if node.role == "replica" and node.link_up and node.reachable]
 
 
 def _chosen(state: ShardState, to: str | None) -> NodeState:
-    """Raises `ConfigError` for a node that cannot be the primary."""
+    """The replica to use. Raises `ConfigError` for a node that cannot become the primary."""
     fit = fit_replicas(state)
     if to is None:
         if not fit:
@@ -90,7 +90,7 @@ def _chosen(state: ShardState, to: str | None) -> NodeState:
 
 
 def _switch(directory: Directory, shard: str, new: str) -> None:
-    """Ask for it until it is so. Raises `ConfigError` when it is not in time."""
+    """Ask for the failover until it has happened. Raises `ConfigError` after `SWITCHED_S_MAX`."""
     asked_s = 0.0
 
     def switched() -> bool:
@@ -100,7 +100,7 @@ def _switch(directory: Directory, shard: str, new: str) -> None:
             return True
         if time.monotonic() - asked_s > ASK_AGAIN_S:
             asked_s = time.monotonic()
-            with suppress(RedisError, OSError), connect(new) as client:  # one may be under way
+            with suppress(RedisError, OSError), connect(new) as client:  # an attempt may be under way
                 client.execute_command("CLUSTER", "FAILOVER")
         return False
 
@@ -108,7 +108,7 @@ def _switch(directory: Directory, shard: str, new: str) -> None:
 
 
 def _serves(directory: Directory, shard: str) -> bool:
-    """Every partition of the shard is live under the epoch of the map."""
+    """Whether every partition of the shard is live under the epoch of the map."""
     mine = [p for p in survey(directory).partitions if p.shard == shard]
     return all(p.state == "live" and p.redis_epoch == p.epoch for p in mine)
 

@@ -1,4 +1,4 @@
-"""`wallet-admin top`: what the cluster does, live."""
+"""`wallet-admin top`: shows live what the cluster does."""
 
 import time
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def top(session: Session, every_s: float, once: bool) -> None:
 
 
 class _Looker:
-    """Looks again and again; tells rates from the look before."""
+    """Looks repeatedly, and computes rates from the difference to the look before."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory

@@ -1,4 +1,4 @@
-"""`wallet-admin transfer`: all that is known of one transfer, as a timeline."""
+"""`wallet-admin transfer`: shows all that is known of one transfer, as a timeline."""
 
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def transfer(session: Session, transaction_id: str, from_account: str | None, jo
 
 
 def _payer(found: Survey, source: Path | None, transaction_id: str) -> str:
-    """Raises `ConfigError` when nobody has a transfer of this id, or several have."""
+    """The only payer of a transfer with this id. Raises `ConfigError` when there is none, or several."""
     payers = payers_of(found, source, pack_transaction_id(transaction_id))
     if not payers:
         looked = "" if source is not None else "; there is no journal on this host: give --journal DIR"

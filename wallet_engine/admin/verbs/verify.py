@@ -1,4 +1,4 @@
-"""`wallet-admin verify`: prove that Redis holds exactly what the journal says."""
+"""`wallet-admin verify`: proves that Redis holds exactly what the journal says."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +49,7 @@ def verify(ctx: click.Context, session: Session, journal: Path | None, offline: 
       wallet-admin verify --offline --journal /var/lib/wallet/journal
     """
     with session.progress() as progress:
-        if offline and journal is not None:  # with no cluster to ask, that is enough
+        if offline and journal is not None:  # no cluster is needed
             source = JournalSource(check_journal(journal))
             verdict = verify_offline(source.directory, _folding(progress))
         else:
