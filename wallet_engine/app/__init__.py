@@ -1,1 +1,1 @@
-"""The two long-running processes: the API (`serve`) and the journal (`journal`)."""
+"""The three long-running processes: the API (`serve`), a journal copy (`journal`), and followers (`follow`)."""

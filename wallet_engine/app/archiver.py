@@ -1,12 +1,12 @@
-"""Hands every sealed segment to `--archive-command`, in order, with PostgreSQL's conventions (`journal.archive`).
+"""Gives every sealed segment to `--archive-command`, in order, with PostgreSQL's conventions (`journal.archive`).
 
-Exit status 0 means that the segment is archived; anything else, and it is asked again, for ever. The command runs in a
-shell and a process group of its own. It may be given the same segment twice (a crash can come between its success and
-the note of it), so it must refuse to overwrite an archived file by another one, and say 0 when the very same file is
-there already.
+Exit status 0 means that the segment is archived. After any other status the command is run again, without end. It
+runs in a shell and a process group of its own. It may get the same segment twice: a crash can come between its
+success and the record of it. So it must refuse to overwrite an archived file by another one, and exit with 0 when
+the same file is there already.
 
-When no segment waits, the newest snapshot of each partition is handed over in the same way, as
-`00003-0000000000001234-v5.snapshot` (partition, seq, version of its form); `snapshots/archived` lists those that were.
+When no segment waits, the newest snapshot of each partition is archived in the same way, under a name such as
+`00003-0000000000001234-v5.snapshot` (partition, seq, version of its form). `snapshots/archived` lists those archived.
 """
 
 import asyncio
@@ -38,9 +38,9 @@ from wallet_engine.telemetry.metrics import Metrics
 POLL_S: Final = 1.0
 RETRY_S_MIN: Final = 1.0
 RETRY_S_MAX: Final = 60.0
-#: A command that takes longer for one segment hangs.
+#: A command that takes longer for one file is reported as hanging.
 RUN_S_WARN: Final = 60.0
-#: Sealed segments that may wait before it is told; with 256 MiB each, 2 GiB that are on one disk only.
+#: Waiting segments from which archiving is reported as behind. With 256 MiB each, 2 GiB are on one disk only.
 WAITING_WARN: Final = 8
 #: How long a command may take to end when the journal stops.
 STOP_S_MAX: Final = 3.0
@@ -51,7 +51,7 @@ log = get_logger(__name__)
 
 
 def note_archived(journal: Path, archived: Archived) -> None:
-    """Remember it durably. Raises `OSError`."""
+    """Record it durably. Raises `OSError`."""
     _replace(journal / ARCHIVED_NAME, b"%08d %d\n" % archived)
 
 
@@ -66,13 +66,13 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def archived_snapshot_name(path: Path, rewrites: Sequence[int]) -> str:
-    """Snapshots that are made anew after a rewrite, or in another form, may differ from those of before."""
+    """The name has the rewrite and the version: a snapshot made after a rewrite, or in another form, may differ."""
     last = f"-r{len(rewrites)}" if rewrites else ""
     return f"{path.stem}-v{SNAPSHOT_VERSION}{last}{path.suffix}"
 
 
 def read_archived_snapshots(journal: Path) -> frozenset[str]:
-    """The names under which snapshots were archived, of those that are still here."""
+    """The names of archived snapshots in the list, which drops those removed here."""
     try:
         return frozenset((snapshots_directory(journal) / ARCHIVED_NAME).read_text("ascii").split())
     except FileNotFoundError:
@@ -80,19 +80,19 @@ def read_archived_snapshots(journal: Path) -> frozenset[str]:
 
 
 def note_archived_snapshots(journal: Path, names: Iterable[str]) -> None:
-    """Remember these. Raises `OSError`."""
+    """Record these names durably. Raises `OSError`."""
     _replace(
         snapshots_directory(journal) / ARCHIVED_NAME, "".join(f"{name}\n" for name in sorted(names)).encode()
     )
 
 
 class Archiver:
-    """Runs in the journal process, beside payments: a command that fails or hangs delays only the archive."""
+    """Runs in the journal process, beside payments. A command that fails or hangs delays only the archive."""
 
     def __init__(self, journal: Path, command: str, metrics: Metrics, tell: Tell) -> None:
-        """`tell` is told why segments are not archived.
+        """`tell` gets the reason why segments are not archived, "" when all is well.
 
-        Raises `ConfigError` when the command does not name the segment, `Damaged`.
+        Raises `ConfigError` when the command does not name the segment, and `Damaged`.
         """
         if "%p" not in command and "%f" not in command:
             raise ConfigError(
@@ -109,11 +109,11 @@ class Archiver:
         return f"<Archiver archived={self._archived.number} waiting={self.waiting()}>"
 
     def waiting(self) -> int:
-        """How many sealed segments are not archived as they are now. The newest segment of all is not sealed."""
+        """The number of sealed segments not archived in their present form. The newest segment is not sealed yet."""
         return max(0, read_head(self._journal) - self._archived.next(read_rewrites(self._journal)))
 
     async def run(self) -> None:
-        """Archive until cancelled; the command that runs then is ended."""
+        """Archive until cancelled; then end a command that is running."""
         async with gauged(self._look, POLL_S):
             await self._archive_all()
 
@@ -148,9 +148,9 @@ class Archiver:
         return {"%p": str(path), "%f": name, "%j": self._journal_id}
 
     async def _archive_next(self) -> str | None:
-        """Why it did not work; None when the segment is archived and that is noted.
+        """Archive the next segment. Returns why it failed, or None when it is archived and that is recorded.
 
-        A rewrite that is made meanwhile is not in the note, so the segment's turn comes again.
+        A rewrite during the command is not in the record, so the segment is archived again.
         """
         rewrites = read_rewrites(self._journal)
         number = self._archived.next(rewrites)
@@ -164,7 +164,7 @@ class Archiver:
         return await self._archive(path, archive_name(path, number, rewrites), note)
 
     async def _archive(self, path: Path, name: str, note: Callable[[], None]) -> str | None:
-        """Why it did not work; None when the file is archived and `note` has noted it durably."""
+        """Archive one file. Returns why it failed, or None when it is archived and `note` has recorded it durably."""
         hangs = asyncio.get_running_loop().call_later(
             RUN_S_WARN, self._tell, f"{name}: --archive-command does not end"
         )
@@ -181,7 +181,7 @@ class Archiver:
         return None
 
     def _next_snapshot(self) -> tuple[Path, str, Callable[[], None]] | None:
-        """A snapshot that is the newest of its partition and not archived: path, name, and how that is noted."""
+        """A newest snapshot of a partition that is not archived: path, name, and the function that records it."""
         listed = list_snapshots(self._journal)
         archived = read_archived_snapshots(self._journal)
         rewrites = read_rewrites(self._journal)
@@ -196,7 +196,7 @@ class Archiver:
 async def run_in_group(command: str | list[str]) -> int:
     """Run a shell command or a program in a process group of its own; its output goes to standard error.
 
-    Returns its exit status (negative: the signal that ended it). When cancelled, the group is ended.
+    Returns its exit status (negative: the signal that ended it). When cancelled, it ends the group.
     """
     options = {"stdin": asyncio.subprocess.DEVNULL, "stdout": _STANDARD_ERROR, "start_new_session": True}
     if isinstance(command, str):

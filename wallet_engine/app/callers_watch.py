@@ -1,4 +1,4 @@
-"""Tells when a certificate ends by which somebody is connected to a journal copy: `doctor` does not see those."""
+"""Reports certificates of callers of a journal copy that expire soon; `doctor` cannot see those itself."""
 
 import asyncio
 import time
@@ -8,13 +8,13 @@ from typing import Final
 from wallet_engine.app.troubles import Tell
 
 POLL_S: Final = 60.0
-#: As `doctor` has it for the certificates of servers.
+#: The same as in `doctor` for the certificates of servers.
 ENDS_S_WARN: Final = 30 * 86_400.0
 CALLERS_NAMED_MAX: Final = 10
 
 
 class CallersWatch:
-    """Of one journal process. `ending(before_s)`: caller -> when its certificate ends, of those that end before."""
+    """For one journal process. `ending(before_s)`: caller -> when its certificate ends, if that is before (Unix s)."""
 
     def __init__(
         self,
@@ -27,13 +27,13 @@ class CallersWatch:
         self._now_s = now_s
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Look regularly, until cancelled."""
         while True:
             self.look()
             await asyncio.sleep(POLL_S)
 
     def look(self) -> None:
-        """Look once, and tell. The text changes only when the certificates do."""
+        """Look once and report. The text changes only when the certificates do."""
         found = sorted(self._ending(self._now_s() + ENDS_S_WARN).items())[:CALLERS_NAMED_MAX]
         named = ", ".join(
             f"{caller} on {time.strftime('%Y-%m-%d', time.gmtime(ends_s))}" for caller, ends_s in found

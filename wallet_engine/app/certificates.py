@@ -1,4 +1,4 @@
-"""The certificates of a process: whom it shows its metrics, and until when they are good."""
+"""The certificates of a process: who may read its metrics, and when the certificates expire."""
 
 from pathlib import Path
 from typing import Final
@@ -17,13 +17,13 @@ METRICS_PORT_HELP: Final = (
 
 
 def peers_identify_themselves() -> bool:
-    """Whether nobody speaks to this process without a certificate."""
+    """Whether callers of this process need a certificate."""
     tls = peer_tls()
     return tls is not None and tls.mode is PeerMode.REQUIRED
 
 
 def watch_certificates(metrics: Metrics, *files: Path | None) -> None:
-    """Have the metrics say until when they are good: those of the flags, and `files`."""
+    """Add metrics of when certificates expire: those of the flags, and `files`."""
     named = list(files)
     for known in (login().client_tls, zookeeper_tls()):
         named += [known.ca, known.cert]
@@ -34,9 +34,9 @@ def watch_certificates(metrics: Metrics, *files: Path | None) -> None:
 
 
 def expose_metrics(metrics: Metrics, host: str, port: int) -> None:
-    """At `--metrics-port`: on loopback for everybody, elsewhere by TLS for who has a certificate of the authority.
+    """Serve metrics at `--metrics-port`: on loopback to everybody; elsewhere by TLS, to holders of our certificates.
 
-    Where callers need none (`--insecure`) it speaks plainly. Raises `ConfigError`.
+    Where callers need no certificate (`--insecure`) it is served without TLS. Raises `ConfigError`.
     """
     tls = peer_tls()
     secured = tls is not None and peers_identify_themselves() and not is_loopback(host)

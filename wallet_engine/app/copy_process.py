@@ -1,4 +1,4 @@
-"""The parts of one journal copy, and its life: it opens, registers, counts, keeps its shards, ends."""
+"""One journal copy: makes its parts, registers it, joins the copies that count, keeps its shards, closes it."""
 
 import asyncio
 import os
@@ -37,9 +37,9 @@ from wallet_engine.routing.tree import Unsubscribe
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
-#: How soon what could not be announced is announced again.
+#: Pause before a failed announcement is repeated.
 ANNOUNCE_RETRY_S: Final = 2.0
-#: How often it is looked whether a keeper has failed that was not there before.
+#: How often the list of tasks to watch is renewed: keepers come and go.
 LOOK_S: Final = 1.0
 
 log = get_logger(__name__)
@@ -57,7 +57,7 @@ class CopyProcess:
         *,
         keep: Keep | None = None,
     ) -> None:
-        """`keep` is what `Pruner` leaves of the journal; without it nothing is removed."""
+        """`keep`: what `Pruner` keeps of the journal; without it nothing is removed."""
         self._tree = tree
         self._writer = writer
         self._troubles = troubles
@@ -97,7 +97,7 @@ class CopyProcess:
         *,
         insecure: bool = False,
     ) -> None:
-        """Until `stop`. Raises what ended it: a disk that fails, a copy that was replaced, a bug."""
+        """Run until `stop`. Raises the error that ended it: a disk that fails, a copy that was replaced, a bug."""
         tree = self._tree
         known_map = await asyncio.to_thread(tree.partition_map)
         self._server.bounds = bounds_of(known_map, await asyncio.to_thread(tree.shards))
@@ -121,7 +121,7 @@ class CopyProcess:
             log.info("journal closed", journal=info.journal_id)
 
     async def _until(self, stop: asyncio.Event, always: Sequence[asyncio.Task[None]]) -> None:
-        """None of the tasks ever returns: one that ends raises a bug, or that this copy was replaced."""
+        """Wait for `stop` or a failed task. No task returns normally: one that ends raises its error here."""
         failed = self._commit.failed
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -148,7 +148,7 @@ class CopyProcess:
         await self._server.close()
 
     async def _count(self, replaces: str | None) -> None:
-        """Be one of the copies that count, for as long as that is so."""
+        """Join the copies that count, and take part for as long as this copy counts."""
         tree, loop, keepers = self._tree, asyncio.get_running_loop(), self._keepers
         await join(tree, self._copy, self._commit, self._fellows, replaces)
         self._unwatch.append(await asyncio.to_thread(tree.watch_map, on_loop(loop, keepers.map_changed)))
@@ -166,7 +166,7 @@ class CopyProcess:
         await asyncio.Event().wait()
 
     async def _announce(self, info: JournalInfo) -> None:
-        """Keep the registration of this process true of its troubles."""
+        """Keep the troubles in the registration of this process up to date."""
         announced = info.troubles
         while True:
             while (now := self._troubles.now()) == announced:

@@ -1,4 +1,4 @@
-"""Tells when the disk of a journal will be full within a day, as fast as it fills now."""
+"""Reports when the disk of a journal will be full within a day at its present rate."""
 
 import asyncio
 import shutil
@@ -11,16 +11,16 @@ from typing import Final
 from wallet_engine.app.troubles import Tell
 
 POLL_S: Final = 60.0
-#: The rate is that of so long at most; what is younger than the least says nothing about a day.
+#: The rate is measured over at most and at least so long; a shorter time says nothing about a day.
 RATE_S_MAX: Final = 86_400.0
 RATE_S_MIN: Final = 600.0
-#: A disk that lasts longer is no trouble.
+#: A disk that lasts longer is not reported.
 LASTS_S_WARN: Final = 86_400.0
 _GIGABYTE: Final = 1e9
 
 
 class DiskWatch:
-    """Of one journal process."""
+    """For the disk of one journal process."""
 
     def __init__(
         self,
@@ -33,20 +33,20 @@ class DiskWatch:
         self._tell = tell
         self._free_bytes = free_bytes
         self._now_s = now_s
-        #: (when, free bytes then)
+        #: (time of the look, free bytes)
         self._looks: deque[tuple[float, int]] = deque()
 
     def __repr__(self) -> str:
         return f"<DiskWatch {self._journal} looks={len(self._looks)}>"
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Look regularly, until cancelled. Raises `OSError`."""
         while True:
             self.look()
             await asyncio.sleep(POLL_S)
 
     def look(self) -> None:
-        """Look once, and tell. Raises `OSError`."""
+        """Look once and report. Raises `OSError`."""
         now_s, free = self._now_s(), self._free_bytes(self._journal)
         self._looks.append((now_s, free))
         while now_s - self._looks[0][0] > RATE_S_MAX:

@@ -1,4 +1,4 @@
-"""`wallet-engine follow`: one process that follows the journal for one sink or several, off the payment path."""
+"""`wallet-engine follow`: a process that follows the journal for one or several sinks, off the payment path."""
 
 import asyncio
 import os
@@ -45,11 +45,11 @@ from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 from wallet_engine.webhooks.outbox import EVENTS_KEPT_DAYS
 
-#: How long the process may take to end: a batch that is under way is kept or given up.
+#: How long the process may take to end: a batch that is under way is stored or given up.
 STOP_S_MAX: Final = 8.0
-#: Of the session in ZooKeeper: how long a dead process's partitions wait for the next one.
+#: Timeout of the ZooKeeper session: how long the partitions of a dead process wait for another one.
 SESSION_S: Final = 6.0
-#: How often it is looked whether the troubles that are announced are those of now.
+#: How often the announced troubles are compared with the present ones.
 ANNOUNCE_S: Final = 1.0
 
 log = get_logger(__name__)
@@ -189,12 +189,12 @@ def follow(
 
 
 def default_priority(targets: Iterable[str]) -> str:
-    """Payments come first, but before who may have to stop them."""
+    """`low`, so that payments come first; `normal` for the oracle, which may have to stop them."""
     return "normal" if any(target.partition(":")[0] in WHOLE for target in targets) else "low"
 
 
 def _feed(directory: Directory, journal: Path | None, name: str) -> Feed:
-    """What is followed: the live journal copies that count, or a folder."""
+    """The source of entries: the live journal copies that count, or a directory."""
     if journal is not None:
         return DirectoryFeed(journal)
 
@@ -211,7 +211,7 @@ def _feed(directory: Directory, journal: Path | None, name: str) -> Feed:
 
 
 async def _announce(claims: Claims, follower: Follower, sink: Sink) -> None:
-    """Keep the registration of this process true of what its sink has against it, and of what that has found."""
+    """Keep the troubles in the registration of this process up to date: failures of its sink, and its findings."""
     troubles = Troubles()
     finding = troubles.teller("finding")
     failing, forked = troubles.teller("sink"), troubles.teller("fork")
@@ -226,7 +226,7 @@ async def _announce(claims: Claims, follower: Follower, sink: Sink) -> None:
 
 
 async def _until_stopped(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
-    """Return on `stop`. None of the tasks ever ends by itself: one that does raises its bug here."""
+    """Return on `stop`. No task ends by itself: one that does raises its error here."""
     stopping = asyncio.create_task(stop.wait())
     try:
         waiting: list[asyncio.Future[Any]] = [stopping, *tasks]

@@ -1,4 +1,4 @@
-"""Figures of work that may hang: they are looked at beside it, so that they go on while it does not."""
+"""Keeps metrics of work up to date while that work hangs, in a task of its own."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 @asynccontextmanager
 async def gauged(look: Callable[[], Awaitable[object]], every_s: float) -> AsyncIterator[None]:
-    """Have `look` called once every so often meanwhile; a disk that fails it is told of by the work itself."""
+    """Call `look` regularly during the block. It ignores OSErrors: the work itself reports them."""
 
     async def run() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""`wallet-engine journal`: one journal copy. Drains every shard to disk, publishes receipts, recovers shards."""
+"""`wallet-engine journal`: one journal copy. It drains every shard to disk, gives receipts, and recovers shards."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -45,7 +45,7 @@ from wallet_engine.telemetry.flags import journal_disk_options
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
-#: How long the process may take to end: an archive command and a snapshot in the making are given up first.
+#: How long the process may take to end; it first gives up a running archive command and snapshot.
 STOP_S_MAX: Final = 8.0
 
 #: Tasks that run beside the journal, and may fail without stopping payments.
@@ -152,7 +152,7 @@ def journal(
 
 
 def restorer_of(command: str | None, journal: Path, troubles: Troubles) -> Restorer | None:
-    """What brings back segments of this journal from now on, in whichever thread. Raises `ConfigError`."""
+    """The function that restores archived segments of this journal, in any thread. Raises `ConfigError`."""
     if not command:
         restore_by(None)
         return None
@@ -170,7 +170,7 @@ def restorer_of(command: str | None, journal: Path, troubles: Troubles) -> Resto
 
 
 def _check_holder(journal_id: str) -> None:
-    """Raises `ConfigError` for a certificate of another copy: it would be believed by nobody."""
+    """Raises `ConfigError` for the certificate of another copy: no other process would accept it."""
     tls = peer_tls()
     if tls is not None and (holder := tls.principal()).id != journal_id:
         raise ConfigError(f"--peer-cert is for {holder}, and this is --journal-id {journal_id}")
@@ -178,7 +178,7 @@ def _check_holder(journal_id: str) -> None:
 
 @asynccontextmanager
 async def _beside(workers: Mapping[str, Worker], troubles: Troubles) -> AsyncIterator[None]:
-    """Run what may fail without stopping payments; the log and `troubles` then say so."""
+    """Run workers whose failure must not stop payments; it is logged, and reported in `troubles`."""
 
     async def watched(name: str, worker: Worker) -> None:
         try:

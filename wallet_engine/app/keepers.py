@@ -1,4 +1,4 @@
-"""The keepers of a journal copy: one for each shard, made and ended as shards come and go."""
+"""The keepers of a journal copy: one for each shard, started and ended as shards are added and removed."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -10,27 +10,27 @@ from wallet_engine.routing.model import PartitionMap, Shard
 
 
 def bounds_of(partition_map: PartitionMap, shards: Iterable[str]) -> Bounds:
-    """What callers of the copy may name: the map's epochs, and shards that are known or mapped."""
+    """Values that callers of the copy may name: the epochs of the map, and shards that are known or in the map."""
     entries = partition_map.partitions
     return Bounds([entry.epoch for entry in entries], {*shards, *(entry.shard for entry in entries)})
 
 
 class Keepers:
-    """Passes on to all keepers what the link says and the directory shows. `bounded` is told of new bounds."""
+    """Forwards events of the link and the directory to all keepers. `bounded` is called with new bounds."""
 
     def __init__(self, make: Callable[[str], ShardKeeper], bounded: Callable[[Bounds], None]) -> None:
         self._make = make
         self._bounded = bounded
         self._keepers: dict[str, ShardKeeper] = {}
         self._map: PartitionMap | None = None
-        #: What runs, by shard. None of it ever returns.
+        #: The running task of each shard. None of them returns.
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
         return f"<Keepers {', '.join(sorted(self._keepers))}>"
 
     def check(self, shard: str) -> None:
-        """Somebody says that this shard needs recovery."""
+        """Called when a process says that this shard needs recovery."""
         if shard in self._keepers:
             self._keepers[shard].check()
 

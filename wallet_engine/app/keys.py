@@ -1,4 +1,4 @@
-"""The keys of the cluster, kept up to date in an API process, and told when they were used."""
+"""Keeps the API keys of a process up to date, and notes when keys were used."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from wallet_engine.routing.directory import Directory, on_loop
 from wallet_engine.service.keyring import FORGET_S, Keyring
 from wallet_engine.telemetry.logging import get_logger
 
-#: How often the use of one key is written down.
+#: Least time between two notes of the use of one key.
 NOTE_USED_S_MIN: Final = 60.0
 
 log = get_logger(__name__)
@@ -19,10 +19,10 @@ log = get_logger(__name__)
 
 @asynccontextmanager
 async def watched_keyring(directory: Directory, *, insecure: bool) -> AsyncIterator[Keyring]:
-    """The keyring of this cluster, true to its keys for as long as the block lasts. Raises `WalletError`."""
+    """The keyring of this cluster, kept up to date during the block. Raises `WalletError`."""
     config = await asyncio.to_thread(directory.config)
     keyring = Keyring(config.system_accounts, insecure=insecure)
-    # Read before anybody is let in: what the watch says comes later.
+    # Read before the first caller is let in: the watch reports later changes.
     keyring.replace(await asyncio.to_thread(directory.api_keys.all))
     changed = on_loop(asyncio.get_running_loop(), keyring.replace)
     unwatch = await asyncio.to_thread(directory.api_keys.watch, changed)
@@ -47,5 +47,5 @@ async def _tend(directory: Directory, keyring: Keyring) -> None:
             try:
                 at_ms = time.time_ns() // 1_000_000
                 await asyncio.to_thread(directory.api_keys.note_used, key_id, at_ms)
-            except WalletError as error:  # the next use is noted
+            except WalletError as error:  # the next use will be noted
                 log.debug("the use of a key was not noted", key=key_id, error=str(error))

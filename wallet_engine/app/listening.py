@@ -1,4 +1,4 @@
-"""Where a process listens, and under which address others are told to find it."""
+"""The address on which a process listens, and the address under which others find it."""
 
 import socket
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.model import check_address
 from wallet_engine.telemetry.logging import get_logger
 
-#: Reserved for documentation (RFC 5737, RFC 3849): the way there is the way out, and nothing is sent.
+#: Reserved for documentation (RFC 5737, RFC 3849). The route to it shows our address; nothing is sent.
 _ELSEWHERE: Final = {4: (socket.AF_INET, "192.0.2.1"), 6: (socket.AF_INET6, "2001:db8::1")}
 _ANY_PORT: Final = 9
 
@@ -32,7 +32,7 @@ def advertise_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """`--host`, `--port` and `--advertise` of a process, looked at before anything else is begun."""
+    """`--host`, `--port` and `--advertise` of a process, checked before anything else starts."""
 
     host: str
     port: int
@@ -40,7 +40,7 @@ class Listening:
 
     @classmethod
     def checked(cls, host: str, port: int, advertise: str | None) -> "Listening":
-        """Raises `ConfigError` for an address that cannot be listened on, or that others could not reach."""
+        """Raises `ConfigError` for an address that cannot be listened on, or that others cannot reach."""
         listening = cls(_bare(host), port, advertise)
         if not 0 <= port <= 65535:
             raise ConfigError(f"{listening} is not an address: --port is 0 to 65535")
@@ -56,7 +56,7 @@ class Listening:
         return join_address(self.host, self.port)
 
     def advertised(self, port: int) -> str:
-        """The address to register of the process, which has got this port."""
+        """The address to register for the process, which has bound this port."""
         address = self._address(port)
         if self.advertise is None and _is_every(self.host):
             log.warning("listens on every address; --advertise says which one others use", address=address)
@@ -74,7 +74,7 @@ class Listening:
 
 
 def own_host(every: str) -> str | None:
-    """The address of this machine on its way to others, of the kind of `every`; None when it has only loopback."""
+    """This machine's address towards others, of the IP version of `every`; None when it has only loopback."""
     family, elsewhere = _ELSEWHERE[ip_address(every).version]
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -88,7 +88,7 @@ def own_host(every: str) -> str | None:
 def _as_given(advertise: str, port: int) -> str:
     host, colon, _ = advertise.rpartition(":")
     has_port = colon and (host.endswith("]") or ":" not in host)
-    # Without a port it is a name, an IPv4 address, or an IPv6 one with or without brackets.
+    # Without a port it is a name, an IPv4 address, or an IPv6 address with or without brackets.
     address = advertise if has_port else join_address(_bare(advertise), port)
     check_address(address, "--advertise")
     if _is_every(split_address(address)[0]):
@@ -97,7 +97,7 @@ def _as_given(advertise: str, port: int) -> str:
 
 
 def _bare(host: str) -> str:
-    """A host as it is bound: `[::1]` is `::1`."""
+    """The host without brackets: `::1` for `[::1]`."""
     return host.removeprefix("[").removesuffix("]")
 
 

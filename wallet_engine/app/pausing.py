@@ -1,4 +1,4 @@
-"""Whether the cluster is paused, kept up to date at the gate of an API process."""
+"""Keeps the gate of an API process informed whether the cluster is paused."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ log = get_logger(__name__)
 
 @asynccontextmanager
 async def watched_pause(directory: Directory, gate: Gate, metrics: Metrics) -> AsyncIterator[None]:
-    """The gate takes payments or not, as the directory says, for as long as the block lasts."""
+    """During the block, the gate takes payments or refuses them as the directory says."""
 
     def changed(pause: Pause | None) -> None:
         reason = "" if pause is None else pause.reason
@@ -24,7 +24,7 @@ async def watched_pause(directory: Directory, gate: Gate, metrics: Metrics) -> A
         gate.paused = reason
         metrics.paused.set(bool(reason))
 
-    # Read before anybody is let in: what the watch says comes later.
+    # Read before the first caller is let in: the watch reports later changes.
     changed(await asyncio.to_thread(directory.pausing.get))
     unwatch = await asyncio.to_thread(directory.pausing.watch, on_loop(asyncio.get_running_loop(), changed))
     try:

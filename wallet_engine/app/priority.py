@@ -1,4 +1,4 @@
-"""Whose turn comes first where processes share cores."""
+"""CPU priority of a process where processes share cores."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-#: As `nice` has it: a tenth of the weight of a process of payments.
+#: Niceness, as of `nice`: a tenth of the weight of a process of payments.
 LOW_NICENESS: Final = 10
 LEAST_NICENESS: Final = 19
 SESSION_TRIES_MAX: Final = 20
@@ -14,13 +14,13 @@ SESSION_RETRY_S: Final = 0.1
 
 
 def take_priority(name: str) -> None:
-    """Have this process run as `normal`, `low` or `idle` says: next to others, behind them, or on what they leave.
+    """Set the priority of this process: `normal`, as others; `low`, behind them; `idle`, only on unused cores.
 
-    `idle` is `SCHED_IDLE` (sched(7)): any process that wakes up takes the core at once, and beside processes that never
-    rest it stands still. Linux may share cores among sessions (autogroup, the same page): then both count within a
-    session only, so a process that leads one gives the session the weight that it has itself.
+    `idle` is `SCHED_IDLE` (sched(7)): any process that wakes up gets the core at once, and beside processes that never
+    rest an idle one stands still. Linux may share cores among sessions (autogroup, same page). Then both settings only
+    count within a session, so a process that leads a session also sets the session's weight.
     """
-    with contextlib.suppress(OSError):  # where the system forbids it, it is as the others are
+    with contextlib.suppress(OSError):  # if the system forbids it, the priority stays normal
         if name == "low":
             os.nice(LOW_NICENESS)
         elif name == "idle":
@@ -30,7 +30,7 @@ def take_priority(name: str) -> None:
 
 
 def _weigh_session(niceness: int) -> None:
-    """Linux takes one such change of all unprivileged processes in a tenth of a second: it is tried for a while."""
+    """Linux takes one such change per tenth of a second from all unprivileged processes together, so it is retried."""
     for _ in range(SESSION_TRIES_MAX):
         try:
             Path("/proc/self/autogroup").write_text(f"{niceness}", "ascii")

@@ -1,4 +1,4 @@
-"""Removes segments that `--keep` does not keep, beside payments, once nothing needs them (`recovery.pruning`)."""
+"""Removes archived segments that `--keep` does not keep and nothing needs, beside payments (`recovery.pruning`)."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.logging import get_logger
 
 POLL_S: Final = 10.0
-#: How long the same segment may be held back before it is told.
+#: How long the same reason may hold segments back before it is reported.
 HELD_S_WARN: Final = 600.0
 
 _decode_seqs = msgspec.json.Decoder(dict[int, int]).decode
@@ -29,29 +29,29 @@ log = get_logger(__name__)
 
 
 class Pruner:
-    """Of one journal process."""
+    """For one journal process."""
 
     def __init__(
         self, journal: Path, keep: Keep, directory: Directory, feed: FeedServer, fellows: Fellows, tell: Tell
     ) -> None:
-        """`tell` is told what holds segments back for long, or why they cannot be removed."""
+        """`tell` gets the reason that holds segments back for long, or why they cannot be removed."""
         self._journal = journal
         self._keep = keep
         self._directory = directory
         self._feed = feed
         self._fellows = fellows
         self._tell = tell
-        #: The snapshots that were read and found good, and the files there were then.
+        #: Partition -> seq of its good snapshot, and the snapshot files at the time of that check.
         self._snapshots: dict[int, int] = {}
         self._looked_at: dict[int, list[Path]] = {}
-        #: What has been held back, by its name, and since when.
+        #: The reason that holds segments back, and since when (monotonic, seconds).
         self._held = ("", 0.0)
 
     def __repr__(self) -> str:
         return f"<Pruner {self._journal} keep={self._keep.text} held={self._held[0]!r}>"
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Prune regularly, until cancelled."""
         while True:
             await asyncio.sleep(POLL_S)
             try:
@@ -61,7 +61,7 @@ class Pruner:
                 self._tell(f"prune: {text_of(error)}")
 
     async def prune(self) -> None:
-        """Once. Raises `WalletError`, OSError."""
+        """Prune once. Raises `WalletError`, OSError."""
         now_ms = time.time_ns() // 1_000_000
         if await in_thread(self._nothing, now_ms):
             self._note("")
@@ -87,7 +87,7 @@ class Pruner:
         return Facts(dict(self._feed.ends), self._snapshots, followers, copies)
 
     async def _good_snapshots(self) -> dict[int, int]:
-        """In a process of its own: reading all of them takes the time that payments need."""
+        """Read them in a process of its own: in this one, reading would take time from payments."""
         command = (sys.executable, "-m", "wallet_engine.recovery.pruning", str(self._journal))
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE

@@ -1,4 +1,4 @@
-"""Calls of services for the recovery of a shard: many may come at once, and each look interrupts the drain."""
+"""Requests of services to check a shard, merged: many may come at once, and each check interrupts the drain."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from typing import Final
 
 from wallet_engine.telemetry.logging import get_logger
 
-#: How often one shard is looked at, for all askers together.
+#: Least time between two checks of one shard, for all callers together.
 LOOK_S_MIN: Final = 0.25
 
 log = get_logger(__name__)
 
 
 class RecoveryCalls:
-    """Has `look(shard)` called for each call, together with others that come within `LOOK_S_MIN`."""
+    """Calls `look(shard)` for requests; requests within `LOOK_S_MIN` share one call."""
 
     def __init__(self, look: Callable[[str], None]) -> None:
         self._look = look

@@ -1,4 +1,4 @@
-"""What both processes share: their flags, the event loop, and stopping on a signal."""
+"""The common part of the long-running processes: their flags, the event loop, and stopping on a signal."""
 
 import asyncio
 import functools
@@ -31,7 +31,7 @@ from wallet_engine.telemetry.flags import credentials_options, peer_options, red
 from wallet_engine.telemetry.logging import configure_logging, get_logger
 from wallet_engine.telemetry.loopback import is_loopback
 
-#: Of what each thread is at when the process is ended.
+#: Frames logged of each thread when the process is ended by force.
 _FRAMES_SHOWN: Final = 6
 
 log = get_logger(__name__)
@@ -40,9 +40,9 @@ log = get_logger(__name__)
 def directory_options(
     command: Callable[..., None], role: PeerRole = PeerRole.FOLLOWER
 ) -> Callable[..., None]:
-    """The flags by which a process of this role finds the others and says who it is, and `--log-level`.
+    """The flags by which a process of this role finds and authenticates to the others, and `--log-level`.
 
-    Those for Redis, for TLS to ZooKeeper and between our processes are put to use.
+    The flags for Redis, and for TLS to ZooKeeper and between our processes, take effect here.
     """
 
     @functools.wraps(command)
@@ -77,10 +77,10 @@ def directory_options(
 def run(
     main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], log_level: str, stop_s_max: float
 ) -> None:
-    """Run `main` on uvloop until it returns; SIGTERM and SIGINT set the event it is given.
+    """Run `main` on uvloop until it returns; SIGTERM and SIGINT set the event that it gets.
 
-    A process that has not ended `stop_s_max` after such a signal, because something blocks its loop or a thread that
-    has to be waited for, is ended as it stands, with a line in the log: what must outlive it is on disk at any moment.
+    If the process has not ended `stop_s_max` after such a signal, because its loop or a thread is blocked, it is ended
+    by force, with a line in the log. That is safe: at any moment, everything that must last is on disk.
     """
     configure_logging(log_level)
     raise_limit()
@@ -91,7 +91,7 @@ def run(
         loop = asyncio.get_running_loop()
 
         def told(_number: int, _frame: FrameType | None) -> None:
-            # A handler of the loop's would wait for the loop; this one comes between two instructions.
+            # A handler of the loop would wait for the loop; this one runs between two instructions.
             loop.call_soon_threadsafe(stop.set)
             late = threading.Timer(stop_s_max, _end_late, (stop_s_max,))
             late.daemon = True
@@ -114,7 +114,7 @@ def _end_late(stop_s_max: float) -> None:
 
 
 def collect_rarely() -> None:
-    """Tell the cyclic garbage collector that what there is now stays, and that what comes is freed without it.
+    """Exempt all present objects from the cyclic garbage collector, and let it run rarely.
 
     The hot path makes no cycles, so a collection only finds what rare failures left behind.
     """
@@ -137,9 +137,9 @@ def insecure_option(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_closed_door(host: str, closing: str, *, closed: bool, insecure: bool) -> None:
-    """Raises `ConfigError` when others than this machine could call without saying who they are.
+    """Raises `ConfigError` when other machines could call without identifying themselves.
 
-    `closing` says what to do about it.
+    `closing`: the advice in the error text.
     """
     if insecure:
         log.warning("insecure: anyone who can reach this address is let in", host=host)
@@ -151,9 +151,9 @@ def check_closed_door(host: str, closing: str, *, closed: bool, insecure: bool) 
 
 
 def check_nodes(directory: Directory) -> None:
-    """Refuse to start on Redis nodes that could lose or evict money; one that is down is looked at when it is back.
+    """Raises `ConfigError` for Redis nodes that could lose or evict money. Nodes that are down are checked later.
 
-    One that does not let us in is logged. Raises `ConfigError` with the line to change, or when no node lets us in.
+    A node that refuses our login is logged; when all nodes do, that is a `ConfigError` too.
     """
     asked = [address for shard in directory.shards().values() for address in shard.nodes]
     found = {address: check_settings(address, must_answer=False) for address in asked}

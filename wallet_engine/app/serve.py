@@ -1,4 +1,4 @@
-"""`wallet-engine serve`: one API process. Stateless; run as many as there are cores to spare."""
+"""`wallet-engine serve`: one API process. It is stateless; run as many as there are cores to spare."""
 
 import asyncio
 import os
@@ -49,9 +49,9 @@ from wallet_engine.telemetry.flags import database_option
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
-#: How long the process may take to end once the requests in flight have ended.
+#: How long the process may take to end after the last request in flight.
 STOP_S_MAX: Final = 5.0
-#: Long enough for who looks at `/readyz` every second.
+#: Long enough for a load balancer that checks `/readyz` every second.
 LEAVE_S_DEFAULT: Final = 2.0
 
 log = get_logger(__name__)
@@ -80,7 +80,7 @@ def tls_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def certificates_of(cert: Path | None, key: Path | None, client_ca: Path | None) -> Certificates | None:
-    """None without HTTPS. Raises `ConfigError` when a file is missing or unfit."""
+    """The certificates for HTTPS; None without. Raises `ConfigError` when a file is missing or unfit."""
     if cert is None and key is None and client_ca is None:
         return None
     if cert is None or key is None:

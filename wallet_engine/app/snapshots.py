@@ -14,19 +14,19 @@ from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
 POLL_S: Final = 5.0
-#: After a failure, which the log explains.
+#: Pause after a failure, which the log explains.
 RETRY_S: Final = 300.0
 
 log = get_logger(__name__)
 
 
 class SnapshotSchedule:
-    """`bytes_between`: how much is journaled from one snapshot to the next."""
+    """`bytes_between`: bytes journaled between two snapshots."""
 
     def __init__(
         self, journal: Path, bytes_between: int, metrics: Metrics, tell: Tell, restore_command: str | None
     ) -> None:
-        """`tell` is told that snapshots fail."""
+        """`tell` gets a text when snapshots fail, "" when they work again."""
         self._journal = journal
         self._bytes_between = bytes_between
         self._metrics = metrics
@@ -37,7 +37,7 @@ class SnapshotSchedule:
         return f"<SnapshotSchedule {self._journal} bytes_between={self._bytes_between}>"
 
     async def run(self) -> None:
-        """Until cancelled; a snapshot that is being made then is given up."""
+        """Make snapshots until cancelled; then a snapshot in the making is given up."""
         async with gauged(self._look, POLL_S):
             await self._make()
 
@@ -59,7 +59,7 @@ class SnapshotSchedule:
         while True:
             if await self._look() >= self._bytes_between:
                 status = await run_in_group(command)
-                if status == NOT_NOW:  # as one is that a journal which was killed has left behind
+                if status == NOT_NOW:  # another process has the lock; it may be of a killed journal
                     await asyncio.sleep(POLL_S)
                     continue
                 self._tell(f"snapshots fail: their process ended with status {status}" if status else "")

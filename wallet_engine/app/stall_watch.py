@@ -1,4 +1,4 @@
-"""Tells when a journal process stands still: it waits for its disk where everything else waits too."""
+"""Measures how long a journal process stands still: it waits for its disk where everything else waits too."""
 
 import asyncio
 import time
@@ -7,12 +7,12 @@ from typing import Final
 from wallet_engine.telemetry.metrics import Metrics
 
 TICK_S: Final = 1.0
-#: A pause as long as a busy machine makes is no stall.
+#: A busy machine makes pauses of this length; they do not count.
 STALLED_S_MIN: Final = 1.0
 
 
 class StallWatch:
-    """Of one process. The metric is worked out when it is asked for, in a thread that goes on meanwhile."""
+    """For one process. The metric is computed when it is read, in a thread that runs during a stall."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._ticked_s = time.monotonic()
@@ -22,7 +22,7 @@ class StallWatch:
         return f"<StallWatch {self._stalled_s():.1f} s>"
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Tick until cancelled."""
         while True:
             self._ticked_s = time.monotonic()
             await asyncio.sleep(TICK_S)

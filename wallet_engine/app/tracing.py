@@ -1,4 +1,4 @@
-"""What is told of requests beside the metrics: a line in the log at debug, and traces where somebody wants them."""
+"""Optional reports of requests beside the metrics: log lines at level debug, and OpenTelemetry traces."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from wallet_engine.http.gate import MakeVisit, Visit
 from wallet_engine.http.visits import LoggedVisit
 from wallet_engine.telemetry.logging import get_logger
 
-#: OpenTelemetry's own; a machine may have them for other programs.
+#: Variables of OpenTelemetry; a machine may have them for other programs.
 _STANDARD_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _NEEDED: Final = "traces need more packages: pip install 'wallet-engine[otel]'"
 
@@ -23,7 +23,7 @@ log = get_logger(__name__)
 
 
 class Telling(NamedTuple):
-    """What a service is made of: plain parts, or such as tell."""
+    """The classes from which a service is built: plain, or with reports."""
 
     engine: type[Engine] = Engine
     visit: MakeVisit = Visit
@@ -41,7 +41,7 @@ def otlp_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @asynccontextmanager
 async def told(endpoint: str | None, service_id: str, log_level: str) -> AsyncIterator[Telling]:
-    """Traces are sent to the end of it. Raises `ConfigError` without the packages that this needs."""
+    """During the block, traces are sent. Raises `ConfigError` when the packages for it are missing."""
     plain = Telling(visit=LoggedVisit) if log_level == "debug" else Telling()
     if endpoint is None and not any(map(os.environ.get, _STANDARD_VARIABLES)):
         yield plain

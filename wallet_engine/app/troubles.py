@@ -1,4 +1,4 @@
-"""What fails in a journal process beside payments, and since when: shown to operators."""
+"""Collects failures in a process beside payments, with their start, to show to operators."""
 
 import asyncio
 import time
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from wallet_engine.routing.model import Trouble
 
-#: Tells that something goes wrong, by its text, or by "" that it goes well.
+#: Called with the text of a failure, or with "" when all is well.
 Tell = Callable[[str], None]
 
 
 class Troubles:
-    """Collects what several workers tell. Create and use it on one event loop."""
+    """Collects the failures of several workers. Create and use it on one event loop."""
 
     def __init__(self) -> None:
         self._of: dict[str, Trouble] = {}
@@ -21,7 +21,7 @@ class Troubles:
         return f"<Troubles {sorted(self._of)}>"
 
     def teller(self, worker: str) -> Tell:
-        """For one worker. The time is that of the first of its failures in a row."""
+        """The `Tell` of one worker. The time of a trouble is that of the first of its failures in a row."""
 
         def tell(what: str) -> None:
             known = self._of.get(worker)
@@ -40,6 +40,6 @@ class Troubles:
         return tuple(self._of[worker] for worker in sorted(self._of))
 
     async def changed(self) -> None:
-        """Wait for the next change after the last call."""
+        """Wait for the next change since the last call."""
         await self._changed.wait()
         self._changed.clear()

@@ -1,4 +1,4 @@
-"""What this program is, and up to what it reads; every process registers it."""
+"""The version of this program, and the formats that it reads; every process registers them."""
 
 from importlib.metadata import version
 from typing import Final

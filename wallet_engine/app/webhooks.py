@@ -1,4 +1,4 @@
-"""What processes that know of webhooks have in common: a flag, and the events behind their policy."""
+"""The common part of processes that deal with webhooks: a flag, and the guarded events."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -31,7 +31,7 @@ def webhooks_option(command: Callable[..., None]) -> Callable[..., None]:
 async def guarded_events(
     database: str | None, stop: asyncio.Event, *, allow_private: bool
 ) -> AsyncIterator[GuardedEvents | None]:
-    """Events in this database, None without one; connects at the first call. Waiting calls are answered on `stop`."""
+    """Events in this database, None without one; connects at the first call. `stop` ends calls that wait."""
     if database is None:
         yield None
         return
