@@ -1,4 +1,4 @@
-"""Opening, reading and flagging accounts."""
+"""Opens, reads, changes and flags accounts."""
 
 import time
 from typing import Final
@@ -17,7 +17,7 @@ from wallet_engine.service.api import AccountView, CurrencyBalance, Money
 
 
 async def open_account(request: Request) -> Answer:
-    """201, or 200 when it was open."""
+    """201, or 200 when it was open already."""
     asked = parse_open_account(await request.body())
     services = request.services
     outcome, view = await services.calls.run(services.wallet.open_account(request.visit.principal, *asked))
@@ -36,7 +36,7 @@ async def open_account(request: Request) -> Answer:
 
 
 async def patch(request: Request) -> Answer:
-    """Change limits in one currency, or metadata; null takes back what there is."""
+    """Change limits in one currency, or metadata; null removes a value."""
     account_id = _ordinary_account_of_path(request)
     document = load_object(await request.body())
     services, by = request.services, request.visit.principal
@@ -60,7 +60,7 @@ async def show(request: Request) -> Answer:
 
 
 async def balance(request: Request) -> Answer:
-    """One balance, durable."""
+    """One balance: the present durable one, or a past one with `at`."""
     account_id = _account_of_path(request)
     currency = check_currency(request.query("currency"))
     at_ms = time_ms(request, "at")
@@ -82,7 +82,7 @@ async def balance(request: Request) -> Answer:
 
 
 def _flagging(action: str, *codes: str) -> Endpoint:
-    """The endpoint that does `action` to an account."""
+    """The endpoint that does `action` (freeze, unfreeze, close) to an account."""
 
     async def set_flags(request: Request) -> Answer:
         account_id = _ordinary_account_of_path(request)
@@ -104,7 +104,7 @@ def _flagging(action: str, *codes: str) -> Endpoint:
 
 
 def _amounts(money: Money, currency: str) -> dict[str, str]:
-    """The four figures of every answer that shows a balance; all of one moment."""
+    """The four amounts in every answer that shows a balance, all from one moment."""
     minor = (money.balance_minor, money.available_minor, money.held_minor, money.pending_minor)
     names = ("balance", "available", "held", "pending")
     return {name: format_amount(value, currency) for name, value in zip(names, minor, strict=True)}

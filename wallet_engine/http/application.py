@@ -1,7 +1,7 @@
 """The application: finds the endpoint of a request, and turns every failure in it into an answer.
 
-Calls that carry the load are found by one dictionary lookup; all others by the patterns of their paths. Handlers
-return an `Answer` or raise; only this file sends.
+The calls that carry most load are found by one dictionary lookup, all others by the patterns of their paths.
+Handlers return an `Answer` or raise; only this file sends.
 """
 
 import re
@@ -37,10 +37,10 @@ from wallet_engine.service.turns import Turns
 from wallet_engine.telemetry.logging import log_with
 from wallet_engine.telemetry.metrics import Metrics
 
-#: Status counted for a client that hung up before it could be answered.
+#: Status counted for a client that hung up before its request was complete.
 _STATUS_CLIENT_GONE: Final = 499
 
-#: Answers a server's start-up and shutdown messages, and closes websockets.
+#: Answers a server's startup and shutdown messages, and closes websockets.
 _no_other_protocol: Final = Router()
 
 
@@ -49,7 +49,7 @@ _READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
 class Found(NamedTuple):
-    """What a request is for. With a `refusal` it goes no further than that, once it is let in."""
+    """The endpoint of a request. With a `refusal`, that is the answer, once the gate has let the request in."""
 
     endpoint: Endpoint
     path_params: dict[str, str]
@@ -57,10 +57,10 @@ class Found(NamedTuple):
 
 
 class Routes:
-    """Method and path -> endpoint. Of the templates that fit a path one without parameters decides."""
+    """Method and path -> endpoint. If several templates fit a path, one without parameters wins."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        #: By path, what takes a `POST` at a path without parameters.
+        #: Path -> the endpoint that takes a `POST`, of paths without parameters.
         self.posted = {
             e.template: Found(e, {}) for e in endpoints if e.method == "POST" and "{" not in e.template
         }
@@ -84,8 +84,8 @@ class Routes:
         return found or self._match(method, scope)
 
     def _match(self, method: str, scope: Scope) -> Found:
-        # Matched on the path as sent and decoded by the handler: an id may hold an encoded slash, and is then
-        # a malformed id rather than another path.
+        # Matched on the path as sent; the handler decodes it. An id with an encoded slash is then a malformed id,
+        # not another path.
         raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
         path = raw_path.decode("latin-1")
         for pattern, methods in self._patterns:
@@ -109,7 +109,7 @@ _NOWHERE: Final = Endpoint("", "unmatched", _nothing, "", {}, bounded=False)
 
 
 class Application:
-    """The ASGI application, and `direct` for requests that need no ASGI. The gate stands before both."""
+    """The ASGI application, and `direct` for requests that need no ASGI. Both pass the gate."""
 
     def __init__(self, services: Services, gate: Gate, endpoints: Sequence[Endpoint]) -> None:
         self.gate = gate
@@ -141,11 +141,11 @@ class Application:
         await send({"type": "http.response.body", "body": b""})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        """Raises `ClientGone`."""
+        """The answer to any request. Raises `ClientGone`."""
         return await self._serve(self._routes.find(scope), _authorization(scope), scope, receive)
 
     async def _answer_whole(self, head: Head, scope: Scope, receive: Receive) -> Answer:
-        """The same of a request whose head is known, and its media type taken."""
+        """The answer to a complete request whose head is known and whose media type is accepted."""
         found = self._routes.posted[head.path]
         return await self._serve(found, head.authorization, scope, receive, media_known=True)
 
@@ -190,7 +190,7 @@ class Application:
         return answer
 
     async def _id_of(self, scope: Scope, receive: Receive) -> str | None:
-        """The id of a request that is refused at the gate. Only a small body is read for it."""
+        """The transaction id of a request that the gate refuses. Only a small body is read for it."""
         fields = dict(scope["headers"])
         body, length = b"", fields.get(b"content-length", b"")
         if length.isdigit() and int(length) <= NAMED_BYTES_MAX:
@@ -202,7 +202,7 @@ class Application:
 
 def _authorization(scope: Scope) -> bytes | None:
     values: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
-    # Two are as good as a wrong one.
+    # Two headers are as invalid as a wrong one.
     return None if not values else values[0] if len(values) == 1 else b""
 
 
@@ -220,9 +220,9 @@ def create_app(
     events: GuardedEvents | None = None,
     history: GuardedHistory | None = None,
 ) -> Application:
-    """Offers `wallet`, and `events` and `history` where there are such, by HTTP, through `gate`; counts into `metrics`.
+    """Offers `wallet`, and if given `events` and `history`, over HTTP, through `gate`; counts into `metrics`.
 
-    It has no start-up or shutdown of its own.
+    It has no startup or shutdown of its own.
     """
     metrics = Metrics() if metrics is None else metrics
     gate = Gate(metrics) if gate is None else gate

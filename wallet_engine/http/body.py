@@ -1,4 +1,4 @@
-"""Reading a request's body within bounds: 4 MiB each, and a bound on all that are half received (G10)."""
+"""Reads the bodies of requests within limits: 4 MiB each, and a limit on all that are partly received (G10)."""
 
 import asyncio
 from typing import Final
@@ -10,20 +10,20 @@ from wallet_engine.http.problems import Refused
 
 #: How long the rest of a body may take once its first part arrived.
 BODY_SECONDS_MAX: Final = 30.0
-#: How slowly it may arrive, and how long before that is looked at.
+#: Minimum rate at which a body must arrive, and the time after which that is checked.
 BYTES_PER_S_MIN: Final = 1000
 SLOW_SECONDS: Final = 5.0
 
-#: Bytes that all bodies now arriving in more than one part may take together.
+#: Total bytes reserved for bodies that are arriving in more than one part.
 BODIES_BYTES_MAX: Final = 256 * 1024 * 1024
 
 
 class ClientGone(Exception):
-    """The client hung up before its request was complete: nothing was done, nobody waits for an answer."""
+    """The client hung up before its request was complete: nothing was done, and there is nobody to answer."""
 
 
 class BodyReader:
-    """Reads bodies; holds the bytes reserved for those that are still arriving."""
+    """Reads bodies, and counts the bytes reserved for those that are still arriving."""
 
     def __init__(self, bytes_max: int = BODIES_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
@@ -60,7 +60,7 @@ class BodyReader:
         try:
             body = bytearray(first)
             while True:
-                # Up to now it was quick enough; the next part is due when it would not be any more.
+                # So far it was fast enough; if the next part comes later than this, it is too slow.
                 due_s = began_s + min(BODY_SECONDS_MAX, SLOW_SECONDS + len(body) / BYTES_PER_S_MIN)
                 async with asyncio.timeout_at(due_s):
                     message = await receive()

@@ -1,4 +1,4 @@
-"""The connections of one process: how many there may be, and until when each has to go on."""
+"""The connections of one process: how many there may be, and how long each may wait."""
 
 import asyncio
 import math
@@ -6,27 +6,27 @@ from typing import Final, Protocol
 
 from wallet_engine.telemetry.descriptors import Reserve
 
-#: How often all of them are looked at, and so how late one may be given up.
+#: How often all connections are checked, and so how much later than its deadline one may be closed.
 TICK_S: Final = 1.0
-#: From the first byte of a head to its last.
+#: From the first byte of a head to the last.
 HEAD_SECONDS_MAX: Final = 10.0
-#: From the head to the end of a body that nobody waits for any more.
+#: From the head to the end of a body that no handler reads.
 BODY_SECONDS_MAX: Final = 35.0
 #: How long an answer may wait for its client to read.
 UNREAD_SECONDS_MAX: Final = 30.0
-#: How long what a client goes on sending is thrown away, so that it may read why.
+#: How long to read and drop what a client goes on sending after an error, so that it can read the answer.
 LINGER_SECONDS_MAX: Final = 2.0
 
-#: Beside what file descriptors allow.
+#: Maximum connections; the number of file descriptors is another limit.
 CONNECTIONS_MAX: Final = 20_000
 
 NEVER: Final = math.inf
 
 
 class Waiting(Protocol):
-    """One connection."""
+    """A connection that waits for its client."""
 
-    #: When to give up what it waits for (loop time).
+    #: When it is closed if nothing happens before (loop time).
     deadline_s: float
 
     @property
@@ -46,14 +46,14 @@ class Connections:
         self._reserve = Reserve()
         self._all: set[Waiting] = set()
         self._ticking = False
-        #: The process ends soon: each answer is the last one of its connection.
+        #: The process ends soon: each answer is the last one on its connection.
         self.leaving = False
 
     def __repr__(self) -> str:
         return f"<Connections {len(self._all)} of {self._max}>"
 
     def admit(self, connection: Waiting, descriptor: int | None) -> bool:
-        """Whether there is room for one more, which has this file descriptor."""
+        """Whether there is room for one more connection, which has this file descriptor."""
         full = len(self._all) >= self._max
         if full or (descriptor is not None and self._reserve.refuses(descriptor)):
             return False
@@ -67,14 +67,14 @@ class Connections:
         self._all.discard(connection)
 
     def leave(self) -> None:
-        """Have clients go elsewhere, each with its next request."""
+        """Make each client use another process from its next request on."""
         self.leaving = True
         for connection in self._all:
             connection.leave()
 
     @property
     def silent(self) -> bool:
-        """Whether the first request of one is still to come."""
+        """Whether some connection has not sent its first request yet."""
         return any(connection.silent for connection in self._all)
 
     def _tick(self) -> None:

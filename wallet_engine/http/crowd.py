@@ -1,7 +1,8 @@
 """Accepts connections that arrive at the same time.
 
-libuv accepts one connection in a round of the event loop. Under load a round takes 0.1 s, and of some hundred callers
-that come together the last would wait for a minute. So after each that libuv accepts, this accepts the others.
+libuv accepts one connection per round of the event loop. Under load a round takes 0.1 s, so of several hundred
+callers that come together the last would wait for tens of seconds. So after each connection that libuv accepts, this
+accepts the others.
 """
 
 import asyncio
@@ -17,16 +18,16 @@ from typing import Any, Final
 
 from wallet_engine.telemetry.descriptors import is_reserved
 
-#: Connections taken behind one in the same round.
+#: Connections accepted after one of libuv's in the same round.
 TAKEN_PER_ROUND_MAX: Final = 63
 
-#: How long a handshake takes that has begun: a round trip, to far away.
+#: Time for a handshake that has begun to end: one round trip to a distant client.
 HANDSHAKE_SECONDS: Final = 0.05
 
 #: Linux, asm-generic/socket.h; the module `socket` does not have it.
 _SO_ATTACH_FILTER: Final = 26
-#: Drops segments with SYN and without ACK: the flags are in byte 13 of the header. Code, jumps if true and if false,
-#: operand of each instruction (Linux, Documentation/networking/filter.rst).
+#: Drops segments with SYN and without ACK; the flags are in byte 13 of the header. Per instruction: code, jump if true,
+#: jump if false, operand (Linux, Documentation/networking/filter.rst).
 _WITHOUT_SYN: Final = (
     (0x30, 0, 0, 13),  # ldb [13]
     (0x54, 0, 0, 0x12),  # and #SYN|ACK
@@ -39,7 +40,7 @@ MakeProtocol = Callable[..., asyncio.Protocol]
 
 
 class Crowd:
-    """Makes protocols, as their class does, and has those who wait at the listener connected, too."""
+    """A factory of protocols that also accepts the other connections waiting at the listener."""
 
     def __init__(self, listener: socket.socket, make: MakeProtocol, context: ssl.SSLContext | None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -47,7 +48,7 @@ class Crowd:
         self._make = make
         self._context = context
         self._looking = False
-        #: As the server calls it.
+        #: The factory, with the arguments of the server's last call.
         self._prepared: MakeProtocol = make
         # The event loop itself refers to tasks only weakly.
         self._coming: set[asyncio.Task[Any]] = set()
@@ -64,13 +65,14 @@ class Crowd:
 
     @property
     def coming(self) -> bool:
-        """Whether some that were taken are not connected yet."""
+        """Whether some accepted connections are not set up yet."""
         return bool(self._coming)
 
     async def let_in_the_last(self) -> None:
-        """Take all who have connected, if anybody has come before: the listener may be closed afterwards.
+        """Accept all clients that have connected; afterwards the listener may be closed.
 
-        Closing it resets those who wait there. So nobody is let begin a handshake, and those that were begun end.
+        Closing a listener resets the connections that wait there. So the kernel is told to drop new handshakes, and
+        those that have begun may end first.
         """
         _drop_new_handshakes(self._listener)
         await asyncio.sleep(HANDSHAKE_SECONDS)
@@ -78,24 +80,24 @@ class Crowd:
             pass
 
     def _look(self) -> bool:
-        """Take some of those who wait; whether there may be more."""
+        """Accept some waiting connections. Returns whether there may be more."""
         self._looking = False
         for _ in range(TAKEN_PER_ROUND_MAX):
             try:
                 link, _ = self._listener.accept()
-            except OSError:  # nobody waits, or it is closed; what else there is, the loop meets, too
+            except OSError:  # none waits, or the listener is closed; the loop meets any other error too
                 return False
             link.setblocking(False)
             task = self._loop.create_task(self._connect(link, self._prepared))
             self._coming.add(task)
             task.add_done_callback(self._coming.discard)
             if is_reserved(link.fileno()):
-                return False  # it is turned away: were the last descriptors taken, libuv would hang up on all
+                return False  # it is turned away: without descriptors libuv would close all
         return True
 
     async def _connect(self, link: socket.socket, make: MakeProtocol) -> None:
-        """From here on libuv closes the descriptor: `link` must not close what has its number by then."""
-        with contextlib.suppress(OSError):  # it has gone, or its handshake failed
+        """From here on libuv closes the descriptor. `link` must not close it later: the number may be reused."""
+        with contextlib.suppress(OSError):  # the client has gone, or its handshake failed
             transport, _ = await self._loop.connect_accepted_socket(make, link, ssl=self._context)
             if not transport.is_closing():
                 return  # its transport keeps `link`
@@ -103,9 +105,7 @@ class Crowd:
 
 
 def _drop_new_handshakes(listener: socket.socket) -> None:
-    """Have the kernel not answer those who begin to connect; they try again a second later. Elsewhere than on Linux
-    nothing is done.
-    """
+    """Make the kernel ignore clients that begin to connect; they retry a second later. Does nothing except on Linux."""
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in _WITHOUT_SYN))
     program = struct.pack("HP", len(_WITHOUT_SYN), ctypes.addressof(code))
     if sys.platform == "linux":

@@ -1,7 +1,7 @@
-"""Serves requests that arrive whole without a cycle of ASGI; a single transfer in plain calls, from body to answer.
+"""Serves requests that arrive in one piece without ASGI; a single transfer in plain calls, from body to answer.
 
-The parser, the messages and the task that ASGI needs for each request were half of the API's CPU for a single transfer,
-and a third for ten in a batch. All other requests go the general way (`protocol.py`) and get the same answers.
+The parser, the messages and the task that ASGI needs per request took half of the API's CPU for a single transfer,
+and a third for a batch of ten. All other requests go through ASGI (`protocol.py`) and get the same answers.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -24,17 +24,16 @@ from wallet_engine.service.guarded import GuardedWallet
 from wallet_engine.telemetry.logging import logged_with
 
 Send = Callable[[Answer], None]
-#: Takes what is to be done when there is nothing more urgent.
+#: Takes a function to run when nothing more urgent is left.
 Later = Callable[[Callable[[], None]], None]
 
-#: Where the other end of the connection, and what the request asks to be called, stand in a scope; a server that is not
-#: ours leaves nothing there.
+#: Keys in a scope: the other end of the connection, and the id that the request asks for. Only our server sets them.
 PEER_KEY: Final = "wallet.peer"
 ASKED_KEY: Final = "wallet.asked"
 
 
 class Direct:
-    """`POST` to a path without parameters for who has the whole request; `heads` tells it from others."""
+    """Takes a `POST` to a path without parameters that arrived in one piece; `heads` recognises such requests."""
 
     def __init__(
         self,
@@ -44,7 +43,7 @@ class Direct:
         paths: Iterable[str],
         answer: Callable[[Head, Scope, Receive], Awaitable[Answer]],
     ) -> None:
-        """`paths`: those of the endpoints; `answer`: what the application says to such a request."""
+        """`paths`: those of the endpoints; `answer`: makes the application's answer to such a request."""
         self.wallet = wallet
         self.gate = gate
         self.heads = Heads(paths)
@@ -55,9 +54,9 @@ class Direct:
         return f"<Direct {self._calls!r} {self.gate!r}>"
 
     def begin(self, head: Head, body: bytes, peer: Peer, asked: Asked, send: Send, later: Later) -> None:
-        """Do what the request asks for; `send` is called once with the answer.
+        """Start the request; `send` is called once with the answer.
 
-        Of a transfer that is refused, at once; of one that was decided, when `later` does what it was given.
+        A transfer that is refused is answered at once; one that is decided, when `later` runs the function it got.
         """
         if head.path != TRANSFER_PATH:
             self._calls.start(self._handle(head, body, peer, asked, send))
@@ -87,7 +86,7 @@ class Direct:
 
 
 class _Transfer:
-    """One request until it is answered."""
+    """One transfer, until it is answered."""
 
     __slots__ = ("_later", "_send", "_transaction_id", "_visit")
 

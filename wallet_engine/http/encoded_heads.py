@@ -1,4 +1,4 @@
-"""Heads of answers as bytes."""
+"""Encoded heads of answers."""
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -6,7 +6,7 @@ from wallet_engine.http.problems import Headers
 
 
 class EncodedHeads:
-    """Heads but for the lines that no other answer has: the same few are sent until their date changes."""
+    """Caches encoded heads without the lines unique to one answer: the same few are sent until the date changes."""
 
     def __init__(self) -> None:
         self._default_headers: list[tuple[bytes, bytes]] = []
@@ -16,7 +16,7 @@ class EncodedHeads:
         return f"<EncodedHeads {len(self._heads)}>"
 
     def head(self, status: int, headers: Headers, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-        """The head of an answer with these headers, written as uvicorn writes it, without the empty line."""
+        """The head of an answer with these headers, encoded as uvicorn does, without the empty line."""
         if default_headers is not self._default_headers:
             self._default_headers = default_headers
             self._heads.clear()

@@ -1,4 +1,4 @@
-"""An endpoint: the row that makes its route and its entry in the OpenAPI document, and what its handler takes."""
+"""An endpoint: the row from which its route and its OpenAPI entry are made, and the argument of its handler."""
 
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from wallet_engine.telemetry.metrics import Metrics
 
 
 class Services(NamedTuple):
-    """What handlers work with."""
+    """The objects that handlers use."""
 
     wallet: GuardedWallet
     bodies: BodyReader
@@ -27,7 +27,7 @@ class Services(NamedTuple):
     metrics: Metrics
     turns: Turns
     gate: Gate
-    #: The OpenAPI document, and the page made of it. The first call computes for some 40 ms.
+    #: The OpenAPI document, and the page made from it. The first call takes some 40 ms.
     described: Callable[[], tuple[bytes, bytes]]
     #: None without a database.
     events: GuardedEvents | None = None
@@ -47,7 +47,7 @@ class Request:
         self._scope = scope
         self._receive = receive
         self._path_params = path_params
-        #: Set by the handler once it is known, so that a problem raised by anything below can name it.
+        #: Set by the handler as soon as it is known, so that later errors can name it.
         self.transaction_id: str | None = None
 
     async def body(self) -> bytes:
@@ -59,14 +59,14 @@ class Request:
         return unquote(self._path_params[name])
 
     def query(self, name: str) -> str:
-        """A query parameter that must be there once. Raises `Refused`."""
+        """A required query parameter, given once. Raises `Refused`."""
         value = self.optional(name)
         if value is None:
             raise Refused("invalid_request", f"query parameter {name} is missing")
         return value
 
     def optional(self, name: str) -> str | None:
-        """A query parameter that may be there once. Raises `Refused`."""
+        """An optional query parameter, given at most once. Raises `Refused`."""
         query_string = self._scope["query_string"].decode("latin-1")
         values: list[str] = parse_qs(query_string, keep_blank_values=True).get(name, [])
         if len(values) > 1:
@@ -74,7 +74,7 @@ class Request:
         return values[0] if values else None
 
     def header(self, name: bytes) -> str | None:
-        """A header that may be there once, in however many lines of one value. Raises `Refused`."""
+        """An optional header; it may be repeated with the same value. Raises `Refused`."""
         values = {value for key, value in self._scope["headers"] if key == name}
         if len(values) > 1:
             raise Refused("invalid_request", f"{name.decode().title()} is given twice")
@@ -85,27 +85,27 @@ Handler = Callable[[Request], Awaitable[Answer]]
 
 
 class Endpoint(NamedTuple):
-    """One row. `codes` are the problems it can answer besides those that every endpoint can."""
+    """One row. `codes`: the problems it can answer, beside those of every endpoint."""
 
     method: str
     template: str
     handler: Handler
     summary: str
-    #: Status -> type of the body; None is what `media` says.
+    #: Status -> type of the body; None: a body of type `media`.
     answers: dict[int, type[Struct] | None]
     codes: tuple[str, ...] = ()
     request: type[Struct] | None = None
     query: tuple[str, ...] = ()
     optional_query: tuple[str, ...] = ()
-    #: Its `account_id` is no system account.
+    #: Its `account_id` must not be a system account.
     ordinary: bool = False
     replayable: bool = False
     media: str = "text/plain"
-    #: Refused when too many requests are in flight, among which it counts. What watches the process does not.
+    #: Counts as a request in flight, and is refused when there are too many. Not for probes and metrics.
     bounded: bool = True
     #: Needs no key.
     public: bool = False
-    #: It begins to move money, so it is refused while the cluster is paused.
+    #: It starts a payment, so it is refused while the cluster is paused.
     pays: bool = False
-    #: One call is little work: others' batches do not go before it.
+    #: One call is little work, so batches of other callers do not go first.
     small: bool = True

@@ -1,4 +1,4 @@
-"""The interface: every endpoint, a row each, beside its handler. The first template that fits a path decides."""
+"""The interface: every endpoint, a row each, defined beside its handler. The first template that fits a path wins."""
 
 from typing import Final
 

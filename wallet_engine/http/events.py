@@ -1,4 +1,4 @@
-"""Reading events, and managing who is told of them."""
+"""Reads events, and manages webhooks."""
 
 import base64
 import binascii
@@ -25,7 +25,7 @@ from wallet_engine.webhooks.queue import PENDING, STATUSES
 from wallet_engine.webhooks.store import DeliveryView
 
 _LIMIT_DEFAULT: Final = 50
-#: Numbers of deliveries in cursors are below: PostgreSQL's bigint ends there.
+#: Delivery numbers in cursors are below this: PostgreSQL's bigint ends there.
 DELIVERIES_MAX: Final = 2**63
 
 _place_match: Final = re.compile(r"([0-9]{1,19})\.([0-9]{1,10})\Z").match
@@ -34,7 +34,7 @@ _wait_match: Final = re.compile(r"[0-9]{1,2}(?:\.[0-9]{1,3})?\Z").match
 
 
 async def read(request: Request) -> Answer:
-    """Events behind a place; waits for some where there are none."""
+    """Events after a place; waits for new ones when there are none."""
     events = _events(request)
     text = request.optional("after")
     after = START if text is None else _parse_place(text)
@@ -81,7 +81,7 @@ async def show(request: Request) -> Answer:
 
 
 async def patch(request: Request) -> Answer:
-    """Change what is given."""
+    """Change the given fields."""
     events, webhook_id, document = _events(request), _id(request), load_object(await request.body())
     check_shape(document, frozenset(("url", "types", "accounts", "description", "status")), ())
     if not document:
@@ -91,7 +91,7 @@ async def patch(request: Request) -> Answer:
 
 
 async def delete(request: Request) -> Answer:
-    """204; what was still to be sent goes with it."""
+    """204; deliveries that are still to be sent are deleted too."""
     events = _events(request)
     if not await request.services.calls.run(events.delete(request.visit.principal, _id(request))):
         raise _unknown()
@@ -99,7 +99,7 @@ async def delete(request: Request) -> Answer:
 
 
 async def rotate(request: Request) -> Answer:
-    """A new secret; the one before signs too for a day."""
+    """A new secret; for a day, deliveries are signed with the old one too."""
     events = _events(request)
     made = await request.services.calls.run(events.rotate(request.visit.principal, _id(request)))
     if made is None:
@@ -109,7 +109,7 @@ async def rotate(request: Request) -> Answer:
 
 
 async def test(request: Request) -> Answer:
-    """202: what is sent is listed among the deliveries."""
+    """202; the test event appears among the deliveries."""
     events, webhook_id = _events(request), _id(request)
     event_id = await request.services.calls.run(events.test(request.visit.principal, webhook_id))
     if event_id is None:
@@ -118,7 +118,7 @@ async def test(request: Request) -> Answer:
 
 
 async def replay(request: Request) -> Answer:
-    """202: everything since then is sent again, in order."""
+    """202; everything since `from` is sent again, in order."""
     events, webhook_id, document = _events(request), _id(request), load_object(await request.body())
     check_shape(document, frozenset(("from",)), ("from",))
     from_s = _parse_time(document["from"])
@@ -129,7 +129,7 @@ async def replay(request: Request) -> Answer:
 
 
 async def deliveries(request: Request) -> Answer:
-    """The newest first."""
+    """Deliveries, the newest first."""
     status = request.optional("status")
     if status is not None and status not in STATUSES:
         raise Refused("invalid_request", f"status must be one of {', '.join(STATUSES)}")
@@ -203,7 +203,7 @@ def _delivery(view: DeliveryView) -> wire_events.Delivery:
 
 
 def _id(request: Request) -> str:
-    """Raises `Refused`: what no id can be is nobody's."""
+    """The id in the path. Raises `Refused` for text that cannot be an id."""
     webhook_id = request.path("webhook_id")
     if not is_webhook_id(webhook_id):
         raise _unknown()

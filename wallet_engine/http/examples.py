@@ -1,4 +1,4 @@
-"""The examples of the OpenAPI document. In this order they are a story that an empty cluster can be told."""
+"""The examples of the OpenAPI document. Called in this order on an empty cluster, they succeed."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -19,15 +19,15 @@ _SECOND_HOLD: Final = "99999999-9999-4999-8999-999999999999"
 
 
 class Example(NamedTuple):
-    """A call that succeeds where those before it were made."""
+    """A call that succeeds after the calls before it."""
 
     method: str
     template: str
     name: str
     body: dict[str, Any] | None = None
-    #: Those of the path and of the query.
+    #: Parameters of the path and of the query.
     parameters: Mapping[str, str] = MappingProxyType({})
-    #: No part of the story: it is about what has no name beforehand.
+    #: Not called in the sequence: it needs an id that is not known beforehand.
     apart: bool = False
 
 

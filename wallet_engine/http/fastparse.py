@@ -1,11 +1,10 @@
-"""Request bodies to commands, the fast path: it only ever says yes.
+"""Turns request bodies into commands, fast, if they are without fault.
 
-A batch without fault becomes commands at about 1 µs a transfer; at the first doubt the exact path decides
+A batch without fault becomes commands at about 1 µs per transfer. At the first doubt the exact parser decides
 (`parse.py`), which also words the refusal. Work is done on whole columns, so that the loops run in C.
 
-A repeated field would be lost in decoding (the last one wins). It shows in the number of quotes: unknown
-fields are refused, and no valid value holds a quote, so a body without repeats has exactly two per field name
-and value.
+Decoding would hide a repeated field (the last one wins). The number of quotes shows it: unknown fields are refused,
+and no valid value has a quote in it, so a body without repeats has exactly two quotes per field name and value.
 """
 
 import binascii
@@ -32,12 +31,12 @@ _UUID: Final = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9
 _transfer_match: Final = re.compile(rf"{_SIDE} {_SIDE} {_AMOUNT} {_UUID}\Z").match
 _side_match: Final = re.compile(rf"{_SIDE}\Z").match
 _amount_match: Final = re.compile(rf"{_AMOUNT}\Z").match
-#: The characters in ids of ordinary accounts.
+#: The characters allowed in ids of ordinary accounts.
 _SIDE_CHARACTERS: Final = string.ascii_letters.encode() + string.digits.encode() + b"._:-"
 _UUID_LENGTH: Final = 36
 _UUID_DASHES: Final = (8, 13, 18, 23)
 
-#: currency -> number of fraction digits given -> what the digits without their point are multiplied by.
+#: currency -> factors by number of fraction digits given: digits without the point times the factor is minor units.
 _SCALES: Final = {
     currency: tuple(10 ** (digits - given) for given in range(digits + 1))
     for currency, digits in MINOR_DIGITS.items()
@@ -50,13 +49,13 @@ _QUOTES_AROUND_BATCH: Final = 2
 
 _decode_transfer = msgspec.json.Decoder(TransferRequest).decode
 _decode_batch = msgspec.json.Decoder(BatchRequest).decode
-#: As `TransferCommand._make`, without the function around it.
+#: `TransferCommand._make` without its Python function.
 _command: Final = partial(tuple.__new__, TransferCommand)
 _parsed_transfer: Final = partial(tuple.__new__, ParsedTransfer)
 
 
 def parse_transfer(body: bytes, idempotency_key: str | None, by: str = "") -> ParsedTransfer:
-    """As `parse.parse_transfer`."""
+    """The same as `parse.parse_transfer`."""
     if idempotency_key is None:
         parsed = _transfer_without_fault(body, by)
         if parsed is not None:
@@ -72,7 +71,7 @@ def _transfer_without_fault(body: bytes, by: str = "") -> ParsedTransfer | None:
     sender, receiver, amount, currency = t.from_account, t.to_account, t.amount, t.currency
     transaction_id = t.transaction_id or ""
     scales = _SCALES.get(currency)
-    # No valid value holds a blank, so four of them can be looked at as one text.
+    # No valid value contains a blank, so four of them can be matched as one text.
     if (
         scales is None
         or not _transfer_match(f"{sender} {receiver} {amount} {transaction_id}")
@@ -94,12 +93,12 @@ def _transfer_without_fault(body: bytes, by: str = "") -> ParsedTransfer | None:
 
 
 def parse_batch(body: bytes, by: str = "") -> ParsedBatch:
-    """As `parse.parse_batch`."""
+    """The same as `parse.parse_batch`."""
     return at_once(batch_steps(body, by))
 
 
 def batch_steps(body: bytes, by: str) -> Steps[ParsedBatch]:
-    """`parse_batch` in steps, between which others may have a turn: a large batch takes many milliseconds."""
+    """`parse_batch` in steps between which other requests may run: a large batch takes many milliseconds."""
     return (yield from _steps_without_fault(body, by)) or (yield from parse.batch_steps(body, by))
 
 
@@ -201,12 +200,12 @@ def _transaction_ids_without_fault(transaction_ids: list[str]) -> tuple[list[str
         text[position::_UUID_LENGTH].count("-") != count for position in _UUID_DASHES
     ):
         return None
-    # With two zero bytes an id is 24 characters of base64, of which 22 count.
+    # With two zero bytes after it, an id takes 24 characters of base64, of which 22 count.
     try:
         raw = bytes.fromhex("0000".join((*transaction_ids, "")).replace("-", ""))
     except ValueError:
         return None
-    if len(raw) != count * 18:  # there were further dashes, or white space, which is passed over
+    if len(raw) != count * 18:  # there were more dashes, or white space, which `fromhex` skips
         return None
     if text != (lowered := text.lower()):
         transaction_ids = [

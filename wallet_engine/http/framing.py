@@ -1,13 +1,13 @@
-"""Checks heads of requests before the parser sees them: their size, and text that two programs might read differently.
+"""Checks heads of requests before the parser sees them: their size, and text that two programs may read differently.
 
-llhttp (`httptools`) does the framing. This refuses or removes what llhttp would get wrong: with an `Upgrade`, which
-this server never accepts, it would take the body for another request.
+llhttp (`httptools`) does the framing. This module refuses or removes what llhttp would get wrong. For example, with an
+`Upgrade`, which this server never accepts, it would take the body for another request.
 """
 
 import re
 from typing import Final, NamedTuple
 
-#: Request line and fields with their line ends.
+#: Size of the request line and the fields, with their line ends.
 HEAD_BYTES_MAX: Final = 16 * 1024
 FIELDS_MAX: Final = 64
 
@@ -21,7 +21,7 @@ _bare_line_end: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)").search
 
 
 class Fault(NamedTuple):
-    """Why a request is not read any further: a code of `problems.KINDS`, and what a person reads."""
+    """Why a request is not read any further: a code of `problems.KINDS`, and a text for people."""
 
     code: str
     detail: str
@@ -34,7 +34,7 @@ NOT_HTTP: Final = Fault("invalid_request", "this is no HTTP/1.1 request")
 
 
 def prepare(head: bytes) -> bytes | Fault:
-    """A whole head as the parser is to see it: without what asks for another protocol. Or why not."""
+    """A complete head for the parser, without the fields that ask for another protocol; or the `Fault` in it."""
     if len(head) > HEAD_BYTES_MAX:
         return TOO_LARGE
     request, *fields = head[: -len(HEAD_END)].split(b"\r\n")
@@ -62,7 +62,7 @@ def prepare(head: bytes) -> bytes | Fault:
 
 
 def _without_upgrade(field: bytes) -> list[bytes]:
-    """The field `Connection` without `Upgrade`, or nothing when it says nothing else."""
+    """The field `Connection` without `Upgrade`; no field when nothing else is in it."""
     name, _, value = field.partition(b":")
     words = [word.strip() for word in value.split(b",")]
     left = [word for word in words if word.lower() not in _OF_UPGRADE]

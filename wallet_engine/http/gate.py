@@ -1,7 +1,7 @@
-"""The gate that every request passes on any way: it authenticates, admits and measures.
+"""The gate that every request passes: it authenticates, admits and measures.
 
-Handlers take a `Request`, the short way a transfer. Both need the `Visit` that only `enter` gives, so no request goes
-around the gate.
+Handlers take a `Request`, the direct way a transfer. Both need a `Visit`, which only `enter` makes, so no request
+bypasses the gate.
 """
 
 import time
@@ -25,7 +25,7 @@ _CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="wallet-engine"'),)
 
 
 class Entrance(Protocol):
-    """What the gate looks at of an endpoint."""
+    """The fields of an endpoint that the gate reads."""
 
     @property
     def method(self) -> str: ...
@@ -47,14 +47,14 @@ class Entrance(Protocol):
 
 
 class Peer:
-    """The other end of a connection: its address, and the key that its certificate is for, if it has shown one."""
+    """The other end of a connection: its address, and the API key of its client certificate, if it has shown one."""
 
     __slots__ = ("address", "anyone", "certificate")
 
     def __init__(self, address: str, certificate: str | None = None, anyone: Principal = ANYONE) -> None:
         self.address = address
         self.certificate = certificate
-        #: Who it is where nobody needs a key.
+        #: The principal of this caller while no keys are needed.
         self.anyone = anyone
 
     def __repr__(self) -> str:
@@ -62,7 +62,7 @@ class Peer:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on this machine; an application that no server of ours runs has no other ends."""
+        """Whether it is on this machine. Under a server other than ours the address is empty, and counts as local."""
         return self.address.startswith(("127.", "::1", "::ffff:127.")) or not self.address
 
 
@@ -81,21 +81,21 @@ class Gate:
         self.metrics = RequestMetrics(metrics)
         self.keyring = keyring or Keyring()
         self._known = self.keyring.known
-        #: Of bounded endpoints (G10).
+        #: Requests to bounded endpoints (G10).
         self.in_flight = 0
         self.in_flight_max = in_flight_max
         #: Why no new payments are taken; empty while they are.
         self.paused = ""
-        #: The process ends soon; until then requests are answered.
+        #: The process ends soon; it still answers requests.
         self.leaving = False
 
     def __repr__(self) -> str:
         return f"<Gate in_flight={self.in_flight}>"
 
     def enter(self, entrance: Entrance, authorization: bytes | None, peer: Peer, asked: Asked) -> "Visit":
-        """A request begins; `leave` of the visit ends it. Raises `Refused`, and then it has ended.
+        """Start a request; `leave` of the visit ends it. Raises `Refused`; then it has ended.
 
-        `authorization` is its header of that name.
+        `authorization`: its header of that name.
         """
         full = self.in_flight >= self.in_flight_max
         visit = self._make_visit(self, entrance, asked)
@@ -120,11 +120,11 @@ class Gate:
         return visit
 
     def peer(self, address: str, certificate: str | None = None) -> Peer:
-        """The other end of a connection; all from one address are one caller where nobody needs a key."""
+        """The other end of a connection. While no keys are needed, all clients at one address are one caller."""
         return Peer(address, certificate, ANYONE.with_share(self.keyring.shares.of(f"from {address}")))
 
     def _check_share(self, visit: "Visit", share: Share) -> None:
-        """Raises `Refused` where its caller has too much in flight, for his key or beside others."""
+        """Raises `Refused` when the caller has more in flight than its key allows, or more than its fair share."""
         if share.in_flight > share.in_flight_max:
             raise visit.refuse(_too_many(f"this key may have {share.in_flight_max} transfers in flight"))
         if share.in_flight > self.in_flight_max // 2 and self.keyring.shares.others_present(share):
@@ -143,7 +143,7 @@ def _too_many(detail: str) -> Refused:
 
 
 class Visit:
-    """One request from the gate until its answer."""
+    """One request, from the gate to its answer."""
 
     __slots__ = ("_entrance", "_gate", "asked", "began_s", "counted", "principal")
 
@@ -165,12 +165,12 @@ class Visit:
         return request_id_of(self.asked).decode()
 
     def refuse(self, refused: Refused) -> Refused:
-        """It ends here."""
+        """End the request with this refusal, which the caller raises."""
         self.leave(KINDS[refused.code].status)
         return refused
 
     def leave(self, status: int) -> None:
-        """It is answered with that status."""
+        """End the request; it is answered with that status."""
         gate, entrance = self._gate, self._entrance
         gate.in_flight -= entrance.bounded
         if self.counted:

@@ -1,4 +1,4 @@
-"""The handler of groups: many transfers, all of them or none."""
+"""The handler of groups: several transfers, all of them or none."""
 
 from typing import Final
 
@@ -20,7 +20,7 @@ _KEY: Final = b"idempotency-key"
 
 
 async def transfer_group(request: Request) -> Answer:
-    """200 when all of it is applied and durable; otherwise nothing of it is."""
+    """200 when all of it is applied and durable; otherwise none of it is applied."""
     by = request.visit.principal
     command, transaction_id = parse_group(await request.body(), request.header(_KEY), by.id)
     request.transaction_id = transaction_id

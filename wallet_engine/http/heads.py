@@ -1,4 +1,4 @@
-"""Which requests need no more than a look at their head: those that come whole, with a body of known length."""
+"""Finds requests of which only the head must be parsed: those that arrive in one piece, with a body of known length."""
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -11,35 +11,35 @@ from wallet_engine.http.request_ids import Asked, names_of, without_names
 
 TRANSFER_PATH: Final = "/v1/wallet/balance_transfer"
 
-#: Heads that are remembered, and the longest of them: clients send the same ones over and over.
+#: Number of heads that are remembered, and their maximum length: clients send the same ones again and again.
 HEADS_MAX: Final = 1_000
 HEAD_BYTES_MAX: Final = 2_000
 
-#: Headers that ask for more than an answer.
+#: Headers that ask for more than a normal answer.
 _SPECIAL: Final = frozenset((b"expect", b"transfer-encoding", b"upgrade"))
 
 
 class Head(NamedTuple):
-    """What there is to know of such a head."""
+    """The parsed content of such a head."""
 
     body_bytes: int
     idempotency_key: str | None
     #: The header `Authorization`.
     authorization: bytes | None
-    #: Its body is not called JSON, and is taken from this machine alone.
+    #: Its media type is not JSON; such a body is only taken from this machine.
     local_only: bool = False
-    #: None when it names no request.
+    #: The ids that the request asks for; None without any.
     names: Asked | None = None
     path: str = TRANSFER_PATH
-    #: All there are, of any other path.
+    #: All headers; empty for a single transfer, which needs none of them.
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Heads:
-    """Reads heads with the parser that reads all other requests, and remembers them."""
+    """Reads heads with the same parser as all other requests, and remembers them."""
 
     def __init__(self, paths: Iterable[str] = (TRANSFER_PATH,)) -> None:
-        """`paths`: what may be posted to."""
+        """`paths`: those that take a `POST`."""
         self._request_lines = tuple(f"POST {path} HTTP/1.1\r\n".encode() for path in paths)
         self._known: dict[bytes, Head | None] = {}
 
@@ -47,7 +47,7 @@ class Heads:
         return f"<Heads known={len(self._known)}>"
 
     def split(self, data: bytes) -> tuple[Head, bytes] | None:
-        """Head and body when `data` is one such request; None when it is anything else."""
+        """Head and body when `data` is one such request; else None."""
         if not data.startswith(self._request_lines):
             return None
         start = data.find(HEAD_END) + len(HEAD_END)
@@ -59,7 +59,7 @@ class Heads:
 
     def _read(self, text: bytes) -> Head | None:
         bare = without_names(text)
-        if len(bare) < len(text):  # not remembered: no other request has this head
+        if len(bare) < len(text):  # not remembered: no other request has the same head
             if text.count(b"\r\n") > FIELDS_MAX + 2:
                 return None
             head = self._known[bare] if bare in self._known else self._read(bare)
@@ -73,7 +73,7 @@ class Heads:
 
 
 def read_head(text: bytes) -> Head | None:
-    """The head of a request; None when it is not complete, not valid, or asks for more than an answer."""
+    """The head of a request; None when it is incomplete, invalid, or asks for more than a normal answer."""
     if isinstance(prepare(text), Fault) or not text.endswith(HEAD_END):
         return None
     reader = _Reader()
@@ -113,7 +113,7 @@ def _values(reader: "_Reader", name: bytes) -> list[bytes]:
 
 
 class _Reader:
-    """What the parser calls."""
+    """The callbacks of the parser."""
 
     def __init__(self) -> None:
         self.headers: list[tuple[bytes, bytes]] = []

@@ -1,4 +1,4 @@
-"""The handlers of what is read from the history store: the past of an account, and transfers by their reference."""
+"""The handlers that read the history store: the past of an account, and transfers by their reference."""
 
 import csv
 import io
@@ -34,9 +34,9 @@ from wallet_engine.http.parse_history import (
 from wallet_engine.http.problems import MALFORMED, Answer, Refused, json_answer, stream_answer
 from wallet_engine.service.history import GuardedHistory
 
-#: Status as callers see it -> in a record.
+#: Status as callers see it -> its letter in a record.
 _HOLD_LETTERS: Final = {word: letter for letter, word in STATUS_WORDS.items()}
-#: Of the cursors of holds: when it was placed, and the halves of its id.
+#: Bounds of the numbers in cursors of holds: time of placing, and the two halves of the id.
 _HOLD_PLACE: Final = (PLACE[0], 2**64, 2**64)
 _CSV_HEAD: Final = (
     *("at", "type", "status", "transaction_id", "amount", "currency", "counterparty", "balance_after"),
@@ -46,7 +46,7 @@ CODES: Final = ("history_not_configured", "history_unavailable", "history_behind
 
 
 def history_of(request: Request) -> GuardedHistory:
-    """Raises `Refused` where none is configured."""
+    """The history. Raises `Refused` when none is configured."""
     history = request.services.history
     if history is None:
         raise Refused("history_not_configured", "this process was started without --database")
@@ -66,7 +66,7 @@ async def transactions(request: Request) -> Answer:
 
 
 async def balance_at(request: Request, account: str, currency: str, at_ms: int) -> Answer:
-    """The balance of then."""
+    """The balance at a past time."""
     by, positions = request.visit.principal, positions_of(request)
     rows, as_of = await history_of(request).balance_at(by, account, currency, at_ms, positions)
     if not rows and account[:1] != "@":
@@ -86,7 +86,7 @@ async def balance_at(request: Request, account: str, currency: str, at_ms: int) 
 
 
 async def statement(request: Request) -> Answer:
-    """What changed a balance, from its opening to its closing; sent while it is read."""
+    """The changes of a balance, from its opening to its closing balance; streamed while they are read."""
     account = check_account_id(request.path("account_id"))
     currency = check_currency(request.query("currency"))
     span, positions = span_of(request), positions_of(request)
@@ -99,7 +99,7 @@ async def statement(request: Request) -> Answer:
             raise _unknown_account()
         write = _as_csv if as_csv else _as_json
         chunks = write(found, account, currency, span)
-        first = await anext(chunks)  # what fails by now is a problem, not half an answer
+        first = await anext(chunks)  # an error up to here becomes a problem; later ones cut off the answer
         kept = stack.pop_all()
 
     async def stream() -> AsyncGenerator[bytes, None]:
@@ -113,7 +113,7 @@ async def statement(request: Request) -> Answer:
 
 
 async def holds(request: Request) -> Answer:
-    """An account's holds, newest first, those that have ended long ago too."""
+    """An account's holds, newest first, including those that ended long ago."""
     account = check_account_id(request.path("account_id"))
     status = choice(request, "status", tuple(_HOLD_LETTERS))
     limit, positions = limit_of(request), positions_of(request)
@@ -134,7 +134,7 @@ async def holds(request: Request) -> Answer:
 
 
 async def transfers(request: Request) -> Answer:
-    """Transfers by their reference, newest first."""
+    """Transfers with a reference, newest first."""
     reference = reference_of(request)
     if reference is None:
         raise Refused("invalid_request", "query parameter reference is missing")
@@ -245,7 +245,7 @@ def _line(row: Any, currency: str) -> wire_past.StatementLine:
 async def _as_json(
     found: Statement, account: str, currency: str, span: tuple[int | None, int | None]
 ) -> AsyncGenerator[bytes, None]:
-    """`closing_balance` comes last: it is the opening and the lines."""
+    """`closing_balance` comes last: it is the sum of the opening balance and all lines."""
     head = {
         "account_id": account,
         "currency": currency,
@@ -268,7 +268,7 @@ async def _as_json(
 async def _as_csv(
     found: Statement, account: str, currency: str, span: tuple[int | None, int | None]
 ) -> AsyncGenerator[bytes, None]:
-    """A head, `opening` and `closing` as the first and the last line, RFC 4180."""
+    """CSV (RFC 4180) with a header; the first and the last line are `opening` and `closing`."""
 
     def text(*lines: Any) -> bytes:
         out = io.StringIO()

@@ -1,4 +1,4 @@
-"""The handlers of holds: money set aside now, paid or given back later."""
+"""The handlers of holds: money is set aside now, and paid or released later."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -45,7 +45,7 @@ async def place(request: Request) -> Answer:
 
 
 async def increase(request: Request) -> Answer:
-    """Set more aside."""
+    """Increase the amount of a hold."""
     by, hold_id = request.visit.principal, _hold_of_path(request)
     packed = pack_transaction_id(hold_id)
     command, transaction_id = parse_increase(await request.body(), packed, request.header(_KEY), by.id)
@@ -73,7 +73,7 @@ async def capture(request: Request) -> Answer:
 
 
 async def void(request: Request) -> Answer:
-    """Give back what remains of a hold."""
+    """Release what remains of a hold."""
     hold_id = _hold_of_path(request)
     account_id = parse_void(await request.body())
     services, by = request.services, request.visit.principal

@@ -1,8 +1,8 @@
-"""Which media types a posted body may have, so that no page in a browser can post one.
+"""Checks the media types of posted bodies, so that no page in a browser can post one.
 
-A browser sends `application/json` to another site only after a preflight request, which this server never allows. What
-it sends without one has other types, or none, and names its `Origin`. curl calls every body a form: this is accepted on
-this machine without an `Origin`, and so is a body of no type.
+A browser sends `application/json` to another site only after a preflight request, which this server never allows.
+Without a preflight it sends other types, or none, and names its `Origin`. curl labels every body as a form. Such a
+body, or one without a type, is accepted from this machine if there is no `Origin`.
 """
 
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from wallet_engine.http.gate import Peer
 from wallet_engine.http.problems import Refused
 
 JSON: Final = b"application/json"
-#: What curl says of a body, and what a client says that knows of no types.
+#: The type that curl sends by default, and no type.
 _PLAIN: Final = (b"application/x-www-form-urlencoded", b"")
 
 
 def media_type(content_types: list[bytes]) -> bytes:
-    """The type without its parameters; of none, an empty one; of several, one that nobody takes."""
+    """The type without its parameters; empty for no header, and an invalid type for several."""
     return (
         content_types[0].partition(b";")[0].strip().lower()
         if len(content_types) == 1
@@ -26,14 +26,14 @@ def media_type(content_types: list[bytes]) -> bytes:
 
 
 def taken(media: bytes, *, has_origin: bool) -> bool | None:
-    """Whether a body of this type is taken; None: from this machine alone."""
+    """Whether a body of this type is accepted; None: only from this machine."""
     if media == JSON:
         return True
     return None if media in _PLAIN and not has_origin else False
 
 
 def check_media(headers: Iterable[tuple[bytes, bytes]], peer: Peer) -> None:
-    """Raises `Refused` for a request that is no GET, and whose body nobody should take."""
+    """Raises `Refused` for a request, other than GET, whose body must not be accepted."""
     types, has_origin, has_body = [], False, False
     for name, value in headers:
         if name == b"content-type":

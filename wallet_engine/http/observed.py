@@ -1,4 +1,4 @@
-"""Counting transfers from outside: a decorator of the wallet below the handlers."""
+"""Counts transfers in a decorator of the wallet, below the handlers."""
 
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from wallet_engine.telemetry.metrics import Metrics
 
 
 class ObservedWallet:
-    """Counts transfers by outcome; otherwise the wallet it wraps."""
+    """Counts transfers by outcome, and passes every call on to the wallet that it wraps."""
 
     def __init__(self, wallet: Wallet, metrics: Metrics) -> None:
         self._wallet = wallet

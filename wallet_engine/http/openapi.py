@@ -108,7 +108,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
             ("query", False, endpoint.optional_query),
         )
         for name in names
-        if name != "min_position"  # no schema can say what is a position: Wallet-Position has given it
+        if name != "min_position"  # no schema describes a position: callers repeat a Wallet-Position
     ]
     if endpoint.replayable:
         parameters.append(
@@ -133,7 +133,7 @@ def _examples(endpoint: Endpoint) -> Iterator[Example]:
 
 
 def _past_schema(name: str, endpoint: Endpoint) -> dict[str, Any]:
-    """Of a query parameter that may be left out, of a call about the past."""
+    """The schema of an optional query parameter of a call about the past."""
     if name == "limit":
         return {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
     if name in ("at", "from", "to"):
@@ -212,7 +212,7 @@ def _problem_response(codes: Iterable[str]) -> dict[str, Any]:
 
 
 def _headers(endpoint: Endpoint, status: str) -> dict[str, Any]:
-    """What an answer of that status may carry, beside what HTTP has every answer carry."""
+    """The headers that an answer of that status may have, beside those of HTTP itself."""
     names = ["X-Request-Id"]
     decided = status in ("200", "201", "404", "422")
     if decided and endpoint.replayable:

@@ -1,7 +1,7 @@
-"""Makes and sends answers together, after the wave that the same receipts have started.
+"""Makes and sends answers in one go, after the wave that the same receipts have started.
 
-A receipt ends some transfers and lets the next operations of others leave. To make and send an answer costs as much as
-to pack a call of the script, so the calls come first: Redis has something to do while callers are answered.
+A receipt ends some transfers, and lets the next operations of others be sent. Making and sending an answer costs as
+much as packing a script call. So the calls come first: Redis works while callers are answered.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ log = get_logger(__name__)
 
 
 class Outbox:
-    """Work to be done for callers. Create and use it on one event loop."""
+    """Work for callers. Create and use it on one event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -27,13 +27,13 @@ class Outbox:
         return f"<Outbox waiting={len(self._waiting)}>"
 
     def add(self, work: Callable[[], None]) -> None:
-        """Have it done behind all that this turn of the loop leaves to the next one, in the order of adding."""
+        """Run `work` after everything that this round of the loop leaves for the next one, in the order of adding."""
         if not self._waiting:
             self._loop.call_soon(self._loop.call_soon, self._empty)
         self._waiting.append(work)
 
     def _empty(self) -> None:
-        for work in self._waiting:  # it may add more: an answer that is made is then to be sent
+        for work in self._waiting:  # it may grow: an answer that is made must then be sent
             try:
                 work()
             except Exception:
@@ -42,9 +42,9 @@ class Outbox:
 
 
 class JoiningTransport:
-    """What is written to it until its outbox is emptied goes to the socket together, in order.
+    """Joins all writes until its outbox runs into one write to the socket, in order.
 
-    uvicorn writes the head and the body of an answer one after the other, and uvloop hands each write to the kernel
+    uvicorn writes the head and the body of an answer one after the other, and uvloop passes each write to the kernel
     at once: two system calls and often two wake-ups of the client, a fifth of the API's CPU for a single transfer.
     """
 
@@ -61,13 +61,13 @@ class JoiningTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Keep it until the outbox is emptied. As with any transport, it is lost if the connection is."""
+        """Keep the data until the outbox runs. As with any transport, it is lost if the connection is lost before."""
         if not self._unsent:
             self._outbox.add(self._flush)
         self._unsent.append(data)
 
     def write_eof(self) -> None:
-        """Send what was written, and say that there is no more."""
+        """Send what was written, then the end of the stream."""
         self._flush()
         if not self.is_closing():
             self._transport.write_eof()
@@ -78,10 +78,11 @@ class JoiningTransport:
         self._transport.close()
 
     def close_unless_asked(self) -> bool:
-        """Close, unless something has come that is not read yet; whether it is closed.
+        """Close, unless received data is still unread. Returns whether it is closed.
 
-        The kernel resets a connection that is closed with unread bytes, and their sender may have asked for a payment.
-        The event loop closes the descriptor a round later, so the end is sent ahead of that, to be seen in time.
+        The kernel resets a connection that is closed with unread data, and that data may be a request for a payment.
+        The event loop closes the descriptor one round later, so the end of the stream is sent now, for the client to
+        see.
         """
         self._flush()
         link = self._transport.get_extra_info("socket")

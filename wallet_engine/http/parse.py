@@ -1,8 +1,8 @@
-"""Request bodies to commands: the exact path, which explains every refusal.
+"""Turns request bodies into commands, the exact way: it explains every refusal.
 
-Checks come in this order, per transfer: shape (an object, no unknown, repeated or missing field), ids,
-currency, amount, same account. A field that is there but has the wrong type fails the check of that field, so
-a number as `amount` is `invalid_amount`. `fastparse.py` answers the same for requests without fault, sooner.
+Checks come in this order, per transfer: shape (an object, no unknown, repeated or missing field), ids, currency,
+amount, same account. A field of the wrong type fails the check of that field, so a number as `amount` is
+`invalid_amount`. For requests without fault, `fastparse.py` gives the same result, faster.
 """
 
 import json
@@ -26,9 +26,9 @@ from wallet_engine.http.problems import Refused
 from wallet_engine.service.api import NO_MOST, LimitsCommand, TransferCommand
 from wallet_engine.service.steps import Steps, at_once
 
-#: Transfers of a batch that are read in one step.
+#: Transfers of a batch parsed in one step.
 STEP_TRANSFERS: Final = 1_000
-#: A request that is refused unread: its body is searched for the id up to this size, so that the refusal names it.
+#: Largest body that is searched for its transaction id when the gate refuses the request.
 NAMED_BYTES_MAX: Final = 4_096
 
 
@@ -64,17 +64,17 @@ _PATCH_FIELDS: Final = frozenset(("currency", *_LIMITS, "metadata"))
 
 
 def parse_transfer(body: bytes, idempotency_key: str | None, by: str = "") -> ParsedTransfer:
-    """A single transfer. `idempotency_key` is the raw header, if there is one, `by` who asks. Raises `Refused`."""
+    """A single transfer. `idempotency_key`: the raw header, if there is one; `by`: the caller. Raises `Refused`."""
     return _transfer(load_object(body), idempotency_key, by)
 
 
 def parse_batch(body: bytes, by: str = "") -> ParsedBatch:
-    """All transfers of a batch, or `Refused` that names the first malformed one by its index."""
+    """All transfers of a batch. Raises `Refused` that names the first malformed one by its index."""
     return at_once(batch_steps(body, by))
 
 
 def batch_steps(body: bytes, by: str) -> Steps[ParsedBatch]:
-    """`parse_batch` in steps, between which others may have a turn."""
+    """`parse_batch` in steps between which other requests may run."""
     document = load_object(body)
     check_shape(document, frozenset(("transfers",)), ("transfers",))
     transfers = document["transfers"]
@@ -109,8 +109,7 @@ def parse_open_account(body: bytes) -> OpenAccount:
 def parse_limits(document: dict[str, Any], account_id: str, currencies: Sequence[str]) -> LimitsCommand:
     """The body of `PATCH /v1/accounts/{account_id}`. Raises `Refused`.
 
-    `currencies` are those of the account; of one that has one alone, it need not be named. Null takes back
-    what there is.
+    `currencies`: those of the account; if it has only one, the body need not name it. Null removes a value.
     """
     check_shape(document, _PATCH_FIELDS, ())
     named = document.get("currency")
@@ -141,7 +140,7 @@ def _limits(document: dict[str, Any], currency: str) -> tuple[int | None, int | 
 
 
 def check_batch_size(transfers: int) -> None:
-    """Raises `Refused` above the limit of one call."""
+    """Raises `Refused` for more than one call may have."""
     if transfers > BATCH_CALL_TRANSFERS_MAX:
         raise Refused(
             "request_too_large", f"a batch has at most {BATCH_CALL_TRANSFERS_MAX} transfers, not {transfers}"
@@ -149,7 +148,7 @@ def check_batch_size(transfers: int) -> None:
 
 
 def check_ordinary_account(account_id: object) -> str:
-    """An account id that may be opened, frozen and closed. Raises `InvalidInput`."""
+    """The id of an account that can be opened, frozen and closed. Raises `InvalidInput`."""
     checked = check_account_id(account_id)
     if is_system(checked):
         raise InvalidInput("invalid_request", "a system account cannot be opened, frozen or closed")
@@ -196,7 +195,7 @@ def transaction_id_of(document: dict[str, Any], idempotency_key: str | None) -> 
     if idempotency_key is None:
         return check_transaction_id(document.get("transaction_id"))
     try:
-        # The header's draft standard (a structured-field string) has it in double quotes.
+        # By the draft standard (a structured-field string), the header's value is in double quotes.
         key = check_transaction_id(idempotency_key.removeprefix('"').removesuffix('"'))
     except InvalidInput:
         raise InvalidInput("invalid_request", "Idempotency-Key must be a UUID") from None
@@ -206,7 +205,7 @@ def transaction_id_of(document: dict[str, Any], idempotency_key: str | None) -> 
 
 
 def known_id(document: dict[str, Any], idempotency_key: str | None) -> str | None:
-    """The id that a problem may name before the request is known to be well-formed."""
+    """The transaction id, for the text of a problem, if it is valid; the rest of the request may not be."""
     try:
         return transaction_id_of(document, idempotency_key)
     except InvalidInput:
@@ -214,7 +213,7 @@ def known_id(document: dict[str, Any], idempotency_key: str | None) -> str | Non
 
 
 def id_in(body: bytes, idempotency_key: str | None) -> str | None:
-    """The id of a request that is refused before anybody has looked at it; of a large body none."""
+    """The transaction id of a request that is refused before it is parsed; None for a large body."""
     document: dict[str, Any] = {}
     if len(body) <= NAMED_BYTES_MAX:
         with suppress(Refused):
@@ -238,7 +237,7 @@ def _renamed(text: object, currency: str, field: str) -> int:
 
 
 def whole_number(number: object, field: str, least: int, most: int) -> int:
-    """A JSON number without a fraction, however it is written: 4 and 4.0 are one. Raises `InvalidInput`."""
+    """A JSON number without a fraction; 4.0 counts as 4. Raises `InvalidInput`."""
     if isinstance(number, int | float) and not isinstance(number, bool) and least <= number <= most:
         whole = int(number)
         if whole == number:
@@ -249,7 +248,7 @@ def whole_number(number: object, field: str, least: int, most: int) -> int:
 def check_shape(document: dict[str, Any], known: frozenset[str], required: Iterable[str]) -> None:
     for field in document:
         if field not in known:
-            # Escaped and cut: a name can be anything, even a surrogate that no answer could carry.
+            # Escaped and cut: a name may contain anything, even a surrogate that no answer can encode.
             raise Refused("invalid_request", f"unknown field {field[:64]!a}")
     for field in required:
         if field not in document:
@@ -269,7 +268,7 @@ def load_object(body: bytes) -> dict[str, Any]:
             "invalid_request", f"the body is not JSON: {error.msg} at character {error.pos}"
         ) from None
     except (ValueError, RecursionError):
-        # Digits or nesting past the interpreter's limits; no valid request is near either.
+        # More digits or deeper nesting than the interpreter allows; no valid request is near these limits.
         raise Refused("invalid_request", "the body is not a JSON document of this interface") from None
     if not isinstance(document, dict):
         raise Refused("invalid_request", "the body must be a JSON object")

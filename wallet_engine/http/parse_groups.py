@@ -1,4 +1,4 @@
-"""Bodies of groups to commands. Checks come in the order of `parse.py`; what is wrong with a leg names its index."""
+"""Turns bodies of groups into commands. Checks come in the order of `parse.py`; an error in a leg names its index."""
 
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +24,7 @@ class ParsedGroup(NamedTuple):
 
 
 def parse_group(body: bytes, key: str | None, by: str) -> ParsedGroup:
-    """`POST /v1/transfers/group`. Raises `Refused`."""
+    """The body of `POST /v1/transfers/group`. Raises `Refused`."""
     document = load_object(body)
     known = known_id(document, key)
     try:

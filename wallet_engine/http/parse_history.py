@@ -1,4 +1,4 @@
-"""What callers ask of the past, checked: times, pages, filters, positions."""
+"""Parses query parameters of calls about the past: times, pages, filters, positions."""
 
 import hashlib
 import re
@@ -24,10 +24,10 @@ LIMIT_MAX: Final = 200
 STATUSES: Final = ("success", "declined", "pending", "all")
 DIRECTIONS: Final = {"in": "in", "out": "out", "credit": "in", "debit": "out"}
 CURSOR_LENGTH_MAX: Final = 400
-#: What stands in the cursors of postings and transfers: time, partition, seq, idx, sub or leg; each below.
+#: Bounds of the numbers in cursors of postings and transfers: time, partition, seq, idx, sub or leg.
 PLACE: Final = (253_402_300_800_000, 4096, 2**53, 4096, 2**15)
 
-#: A time of RFC 3339; its group is what is finer than a millisecond.
+#: A time of RFC 3339; its group has the digits after the milliseconds.
 time_match: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{3}(\d{0,6})|\.\d{1,2})?(?:[Zz]|[+-]\d\d:[0-5]\d)\Z", re.ASCII
 ).match
@@ -35,11 +35,11 @@ _positions_match = re.compile(r"[0-9]{1,4}\.[0-9]{1,16}(?:, ?[0-9]{1,4}\.[0-9]{1
 
 
 def time_ms(request: Request, name: str, *, up: bool = False) -> int | None:
-    """A time in Unix milliseconds, rounded down, or `up`; None when it is not there. Raises `Refused`."""
+    """A time in Unix milliseconds, rounded down, or `up`; None when it is not given. Raises `Refused`."""
     text = request.optional(name)
     if text is None:
         return None
-    # In a query a plus that was not encoded is a space.
+    # In a query, a plus sign that was not encoded arrives as a space.
     text = re.sub(r"(?<=\d) (?=\d\d:\d\d\Z)", "+", text)
     try:
         match = time_match(text)
@@ -70,7 +70,7 @@ def limit_of(request: Request) -> int:
 
 
 def positions_of(request: Request) -> list[Position]:
-    """`min_position`, as `Wallet-Position` said it. Raises `Refused`."""
+    """`min_position`, a value of `Wallet-Position`. Raises `Refused`."""
     text = request.optional("min_position")
     if text is None:
         return []
@@ -91,7 +91,7 @@ def reference_of(request: Request) -> str | None:
 
 
 def span_of(request: Request) -> tuple[int | None, int | None]:
-    # Entries have whole milliseconds: what is from a part of one on begins with the next, and `to` ends there.
+    # Entries have whole milliseconds, so a bound between two milliseconds is rounded up, for `from` and for `to`.
     span = time_ms(request, "from", up=True), time_ms(request, "to", up=True)
     if span[0] is not None and span[1] is not None and span[0] > span[1]:
         raise Refused("invalid_request", "from must not be after to")
@@ -99,7 +99,7 @@ def span_of(request: Request) -> tuple[int | None, int | None]:
 
 
 def listing_of(request: Request, account: str) -> Listing:
-    """What is asked of an account's transactions. Raises `Refused` and `InvalidInput`."""
+    """The selection of an account's transactions. Raises `Refused` and `InvalidInput`."""
     currency = request.optional("currency")
     if currency is not None:
         check_currency(currency)
@@ -136,7 +136,7 @@ def listing_of(request: Request, account: str) -> Listing:
 
 
 def filters_of(listing: Listing) -> Sequence[Any]:
-    """What the cursors of a listing belong to."""
+    """The filters to which cursors of a listing belong."""
     return [
         *(listing.account, listing.currency, sorted(listing.types), listing.direction, listing.status),
         *(listing.counterparty, listing.reference, listing.amount_min, listing.amount_max),
@@ -145,13 +145,13 @@ def filters_of(listing: Listing) -> Sequence[Any]:
 
 
 def make_cursor(filters: Sequence[Any], place: Sequence[int]) -> str:
-    """An opaque text for the rows behind `place`, good with these filters alone."""
+    """An opaque text for the rows after `place`, valid with the same filters only."""
     said = msgspec.json.encode((_mark(filters), place))
     return urlsafe_b64encode(said).decode().rstrip("=")
 
 
 def cursor_of(request: Request, filters: Sequence[Any], bounds: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The place in a cursor, numbers below `bounds`. Raises `Refused`: it is none, or of other filters."""
+    """The place in a cursor, its numbers below `bounds`. Raises `Refused` for an invalid one, or other filters."""
     text = request.optional("cursor")
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""Bodies about holds to commands. Checks come in the order of `parse.py`; every refusal names its field."""
+"""Turns bodies about holds into commands. Checks come in the order of `parse.py`; every refusal names its field."""
 
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ _VOID_FIELDS: Final = frozenset(("account_id",))
 
 
 def parse_hold_request(body: bytes, key: str | None, by: str) -> tuple[HoldCommand, str]:
-    """`POST /v1/holds`, and its canonical id. Raises `Refused`."""
+    """The body of `POST /v1/holds`: the command, and the canonical hold id. Raises `Refused`."""
     document = load_object(body)
     with _naming(document, key) as checked:
         check_shape(document, _HOLD_FIELDS, checked.required(*_HOLD_REQUIRED))
@@ -42,7 +42,7 @@ def parse_hold_request(body: bytes, key: str | None, by: str) -> tuple[HoldComma
 
 
 def parse_capture(body: bytes, hold_id: str, key: str | None, by: str) -> tuple[CaptureCommand, str]:
-    """`POST /v1/holds/{hold_id}/capture`; the amount is checked once the hold's currency is known."""
+    """The body of `POST /v1/holds/{hold_id}/capture`. The amount is checked once the hold's currency is known."""
     document = load_object(body)
     with _naming(document, key) as checked:
         check_shape(document, _CAPTURE_FIELDS, checked.required("account_id"))
@@ -63,7 +63,7 @@ def parse_capture(body: bytes, hold_id: str, key: str | None, by: str) -> tuple[
 
 
 def parse_increase(body: bytes, hold_id: str, key: str | None, by: str) -> tuple[IncreaseCommand, str]:
-    """`POST /v1/holds/{hold_id}/increase`."""
+    """The body of `POST /v1/holds/{hold_id}/increase`: the command, and the canonical transaction id."""
     document = load_object(body)
     with _naming(document, key) as checked:
         check_shape(document, _INCREASE_FIELDS, checked.required("account_id", "amount"))
@@ -74,7 +74,7 @@ def parse_increase(body: bytes, hold_id: str, key: str | None, by: str) -> tuple
 
 
 def parse_void(body: bytes) -> str:
-    """The account of `POST /v1/holds/{hold_id}/void`."""
+    """The body of `POST /v1/holds/{hold_id}/void`: the account."""
     document = load_object(body)
     try:
         check_shape(document, _VOID_FIELDS, ("account_id",))
@@ -84,7 +84,7 @@ def parse_void(body: bytes) -> str:
 
 
 def holder(account_id: object) -> str:
-    """An account that can hold something. Raises `InvalidInput`."""
+    """The id of an account that can have holds. Raises `InvalidInput`."""
     checked = check_account_id(account_id, "account_id")
     if is_system(checked):
         raise InvalidInput("invalid_request", "a system account can hold nothing")
@@ -92,7 +92,7 @@ def holder(account_id: object) -> str:
 
 
 class _naming:
-    """Refusals name the transaction id, once it is known."""
+    """Adds the transaction id to refusals, as far as it is known."""
 
     def __init__(self, document: dict[str, Any], key: str | None) -> None:
         self._document = document
@@ -102,7 +102,7 @@ class _naming:
         return self
 
     def required(self, *fields: str) -> tuple[str, ...]:
-        """The id is among them unless a header stands in for it."""
+        """The required fields, with the id unless a header stands in for it."""
         return fields if self._key is not None else (*fields, "transaction_id")
 
     def id(self) -> str:

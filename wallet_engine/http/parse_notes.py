@@ -1,4 +1,4 @@
-"""What a caller may say beside the words of a transfer: reference, metadata. Checked here, kept in the journal."""
+"""Checks the optional reference and metadata of a request; they are kept in the journal."""
 
 import re
 from typing import Any, Final
@@ -11,7 +11,7 @@ METADATA_KEYS_MAX: Final = 16
 METADATA_VALUE_LENGTH_MAX: Final = 200
 METADATA_BYTES_MAX: Final = 1024
 
-#: Fields of a body that make a note.
+#: Fields of a body that make up a note.
 NOTE_FIELDS: Final = ("reference", "metadata")
 
 _key_match = re.compile(r"[a-z0-9_]{1,40}\Z").match
@@ -30,7 +30,7 @@ def parse_note(
 
 
 def parse_reference(document: dict[str, Any]) -> str | None:
-    """The reference of a part of a body. Raises `InvalidInput`."""
+    """The reference in a body, or in a part of it. Raises `InvalidInput`."""
     return _reference(document.get("reference"))
 
 

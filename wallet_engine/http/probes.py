@@ -1,7 +1,7 @@
-"""The handlers that machines watch: is it alive, is it ready, what does it count, what does it offer.
+"""The handlers for machines: whether the process is alive, whether it is ready, its metrics, its OpenAPI document.
 
-None of them waits for anything, so they answer while the engine is overloaded; but what is offered is written, in a
-thread, when somebody first asks for it.
+They wait for nothing, so they answer while the engine is overloaded. Only the OpenAPI document takes time: it is made
+in a thread at the first request for it.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from wallet_engine.telemetry.metrics import EXPOSITION_CONTENT_TYPE
 
 
 async def healthz(request: Request) -> Answer:
-    """The process runs and its event loop turns."""
+    """The process runs, and its event loop responds."""
     return json_answer(200, wire.encode(wire.Health(status="ok")))
 
 
 async def readyz(request: Request) -> Answer:
-    """200 when transfers of at least some partitions are taken, else 503; and what is wrong."""
+    """200 when transfers of at least some partitions are taken, else 503; with the conditions that limit them."""
     services = request.services
     found = services.wallet.readiness()
     if services.gate.paused:
@@ -38,7 +38,7 @@ async def readyz(request: Request) -> Answer:
 
 
 def paused(found: Readiness, reason: str) -> Readiness:
-    """With what a pause adds. Callers are still sent here: reads are answered, and payments are told why not."""
+    """`found` with the pause added. The process stays ready: it answers reads, and tells callers why not to pay."""
     status = "degraded" if found.status == "ready" else found.status
     condition = ConditionView("maintenance", None, f"no new payments are taken: {reason}")
     said = condition.detail if found.status == "ready" else f"{condition.detail}; {found.reason}"
@@ -46,7 +46,7 @@ def paused(found: Readiness, reason: str) -> Readiness:
 
 
 def leaving(found: Readiness) -> Readiness:
-    """With what the end of the process adds. What comes until then is answered, but callers are sent elsewhere."""
+    """`found`, unready because the process is about to end: it still answers, but callers should go elsewhere."""
     condition = ConditionView("stopping", None, "this process is about to end")
     return Readiness("unready", condition.detail, (condition, *found.conditions))
 

@@ -17,19 +17,19 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Answer(NamedTuple):
-    """A whole response, ready to send."""
+    """A complete response, ready to send."""
 
     status: int
     body: bytes
     headers: Headers
-    #: What follows the body, made while it is sent.
+    #: The rest of the body, made while it is sent.
     stream: AsyncGenerator[bytes, None] | None = None
-    #: `<p>.<seq>` of what was written, or several with commas, for `Wallet-Position`.
+    #: For `Wallet-Position`: `<p>.<seq>` of each entry written, separated by commas.
     position: str = ""
 
 
 class Kind(NamedTuple):
-    """What a code always says. `retryable` means: the same request, same id, may succeed later."""
+    """The constant part of a code. `retryable`: the same request with the same id may succeed later."""
 
     status: int
     title: str
@@ -73,7 +73,7 @@ KINDS: Final[dict[str, Kind]] = {
     "refund_exceeds": Kind(422, "More than is left of the transfer"),
     "refund_window_closed": Kind(422, "Too late for a refund"),
     "rate_limited": Kind(429, "Too much at once", retryable=True),
-    # Retryable because the caller cannot know how far it came, and a repeat with the same id is always safe.
+    # Retryable: the caller cannot know how far it came, and a repeat with the same id is always safe.
     "internal_error": Kind(500, "Internal error", retryable=True),
     "history_not_configured": Kind(501, "No history here"),
     "overloaded": Kind(503, "Overloaded", retryable=True),
@@ -88,7 +88,7 @@ KINDS: Final[dict[str, Kind]] = {
 #: Codes of an `Outage` of the history store.
 HISTORY_OUTAGES: Final = ("history_unavailable", "history_behind")
 
-#: Codes of what is wrong with a request itself.
+#: Codes of a malformed request.
 MALFORMED: Final = ("invalid_request",)
 
 #: The codes of an `Outage` of payments.
@@ -120,7 +120,7 @@ _DECLINE_DETAILS: Final[dict[str, str]] = {
     Outcome.RECEIVER_FROZEN: "the receiver's account is frozen",
 }
 
-#: Of what has a payer and a receiver.
+#: Details for requests with a payer and a receiver.
 SIDED_DETAILS: Final[dict[str, str]] = {
     **_DECLINE_DETAILS,
     Outcome.UNKNOWN_ACCOUNT: "the payer's account, or its balance in this currency, was never opened",
@@ -131,7 +131,7 @@ SIDED_DETAILS: Final[dict[str, str]] = {
     ),
 }
 
-#: The same of single transfers, of which only the receiver's balance has a limit; and of outages, for a batch.
+#: Details for single transfers, where only the receiver's balance has a limit, and of outages, for a batch.
 TRANSFER_DETAILS: Final[dict[str, str]] = {
     **SIDED_DETAILS,
     Outcome.BALANCE_LIMIT: "the receiver's balance would pass its limit, or leave the range that can be held exactly",
@@ -139,7 +139,7 @@ TRANSFER_DETAILS: Final[dict[str, str]] = {
     **{code + OF_RECEIVER: outage_detail(code + OF_RECEIVER) for code in OUTAGE_CODES},
 }
 
-#: By the code. A refund is paid by who has received the original.
+#: By code. A refund is paid by the receiver of the original.
 _REFUND_DETAILS: Final[dict[str, str]] = {
     **{
         WIRE_CODES[outcome]: detail
@@ -166,7 +166,7 @@ REPLAYED: Final = (b"idempotent-replayed", b"true")
 
 
 class Refused(Exception):
-    """Ends a request with a problem; raised by whatever finds the request wrong."""
+    """Ends a request with a problem; raised by any check that refuses the request."""
 
     def __init__(
         self,
@@ -204,7 +204,7 @@ def problem(
     headers: Headers = (),
     leg: int | None = None,
 ) -> Answer:
-    """The problem+json answer of a stable code. Every 503 tells when to come back."""
+    """The problem+json answer of a stable code. Every 503 says when to retry."""
     kind = KINDS[code]
     body = wire.encode(
         wire.Problem(
@@ -231,9 +231,9 @@ def declined(
     leg: int | None = None,
     details: Mapping[str, str] = _DECLINE_DETAILS,
 ) -> Answer:
-    """The answer to an operation that was refused by decision. Raises `KeyError` for what is no refusal.
+    """The answer to an operation that the script refused. Raises `KeyError` for an outcome that is no refusal.
 
-    `details` are those of what has one account, unless said otherwise.
+    The default `details` are for requests with one account.
     """
     return problem(
         WIRE_CODES[outcome],
@@ -245,9 +245,9 @@ def declined(
 
 
 def refund_refused(code: str, *, transaction_id: str, replayed: bool, back: bool) -> Answer:
-    """The answer to a refund that cannot be, by the code of why. Raises `KeyError` for what is no refusal.
+    """The answer to a refused refund, by code. Raises `KeyError` for a code that is no refusal.
 
-    `back`: it is the account to which the money would go that refuses it.
+    `back`: the refusal comes from the account to which the money would go.
     """
     headers = (REPLAYED,) if replayed else ()
     detail = (_REFUND_BACK_DETAILS if back else _REFUND_DETAILS)[code]
@@ -255,7 +255,7 @@ def refund_refused(code: str, *, transaction_id: str, replayed: bool, back: bool
 
 
 def outage(error: Outage, *, transaction_id: str | None = None) -> Answer:
-    """The 503 of an outage; one with a code outside the contract promises nothing about the outcome."""
+    """The 503 of an outage. One with a code outside the contract becomes `outcome_unknown`."""
     return problem(
         error.code if error.code in (*OUTAGE_CODES, *HISTORY_OUTAGES) else "outcome_unknown",
         error.detail,
@@ -265,7 +265,7 @@ def outage(error: Outage, *, transaction_id: str | None = None) -> Answer:
 
 
 def failure(error: Exception, path: str, transaction_id: str | None = None) -> Answer:
-    """What a request to `path` that ended in `error` is answered with; what was not foreseen is logged."""
+    """The answer to a request to `path` that ended in `error`; an unexpected error is logged."""
     if isinstance(error, Refused):
         known = error.transaction_id or transaction_id
         return problem(error.code, error.detail, transaction_id=known, headers=error.headers, leg=error.leg)

@@ -1,7 +1,7 @@
-"""HTTP/1.1 on one connection: one request after the other, and a short way for those that come whole.
+"""HTTP/1.1 on one connection: one request after the other, with a direct way for requests that arrive in one piece.
 
-`framing.py` checks heads before the parser gets them, so the bytes are cut at the ends of heads and bodies, and the
-parser has to agree. Bytes after a request wait until it is answered, and are not read meanwhile.
+`framing.py` checks heads before the parser gets them. So the bytes are cut at the ends of heads and bodies, and the
+parser must find the same ends. Bytes after a request are held until it is answered, and reading pauses meanwhile.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ _encoded: Final = EncodedHeads()
 
 
 class WalletHttpProtocol(asyncio.Protocol):
-    """For `uvicorn.Config(http=…)`, with the short way, and an outbox and the connections for all."""
+    """For `uvicorn.Config(http=…)`, with the direct way; the outbox and `connections` are shared by all."""
 
     def __init__(
         self,
@@ -63,12 +63,12 @@ class WalletHttpProtocol(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self.deadline_s = NEVER
         self._peer = Peer("")
-        #: Of the request that is being read or answered; None before the first.
+        #: Id of the request that is being read or answered; None before the first.
         self._asked: Asked | None = None
-        #: A request is being answered, on the short way or by `_cycle`.
+        #: A request is being answered, on the direct way or by `_cycle`.
         self._busy = False
         self._cycle: RequestResponseCycle | None = None
-        #: Bytes that came while a request was being answered, or its answers were not read.
+        #: Bytes that arrived while a request was being answered, or its answer was not read.
         self._held: list[bytes] = []
         #: The beginning of the next head.
         self._head = bytearray()
@@ -79,7 +79,7 @@ class WalletHttpProtocol(asyncio.Protocol):
         self._tail = b""
         self._parser: httptools.HttpRequestParser | None = None
         self._complete = False
-        #: The client says nothing more; the server takes no further request; all that comes is thrown away.
+        #: The client sends nothing more; the server takes no further request; all received bytes are dropped.
         self._eof = self._closing = self._discarding = False
 
     def __repr__(self) -> str:
@@ -115,7 +115,7 @@ class WalletHttpProtocol(asyncio.Protocol):
         self._parser = None
 
     def eof_received(self) -> bool:
-        """A client whose requests are complete still gets its answers; any other has gone away."""
+        """A client whose requests are complete still gets its answers; any other counts as gone."""
         self._eof = True
         answers_to_come = self._held or (self._busy and not self._in_body and not self._discarding)
         if not answers_to_come or self._scheme == "https":
@@ -136,7 +136,7 @@ class WalletHttpProtocol(asyncio.Protocol):
 
     @property
     def silent(self) -> bool:
-        """Whether its first request is still to come."""
+        """Whether its first request has not come yet."""
         return self._asked is None and not self.transport.is_closing()
 
     def leave(self) -> None:
@@ -146,13 +146,13 @@ class WalletHttpProtocol(asyncio.Protocol):
             self._cycle.keep_alive = False
 
     def shutdown(self) -> None:
-        """Take no further request; what has come, read or not, is answered first."""
+        """Take no further request; those already received, parsed or not, are answered first."""
         self.leave()
         if not self._busy and not self._head:
             self.transport.close_unless_asked()
 
     def expired(self) -> None:
-        """It has waited until its deadline."""
+        """Called when its deadline has passed."""
         self.deadline_s = NEVER
         if self.flow.write_paused or self._discarding:
             self.transport.abort()
@@ -164,7 +164,7 @@ class WalletHttpProtocol(asyncio.Protocol):
         elif not self.transport.close_unless_asked():
             self.deadline_s = self._loop.time() + connections.HEAD_SECONDS_MAX
 
-    # What comes ------------------------------------------------------------------------------------------
+    # Received bytes --------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         if (self._busy and not self._in_body) or self.flow.write_paused:
@@ -189,7 +189,7 @@ class WalletHttpProtocol(asyncio.Protocol):
             self.flow.pause_reading()
 
     def _take(self, data: bytes) -> None:
-        """Cut it at the ends of heads and bodies."""
+        """Cut the bytes at the ends of heads and bodies."""
         try:
             while data:
                 if self._in_body:
@@ -205,13 +205,13 @@ class WalletHttpProtocol(asyncio.Protocol):
             self.transport.close()
 
     def _take_head(self, data: bytes) -> bytes:
-        """The rest of `data` after the head, if the head ends in there."""
+        """Returns the part of `data` after the head, if the head ends in it."""
         head = self._head
         if not head:
             self.deadline_s = self._loop.time() + connections.HEAD_SECONDS_MAX
         begin = max(0, len(head) - len(HEAD_END) + 1)
         head += data
-        if head[:2] == b"\r\n":  # an empty line ahead of a request is passed over (RFC 9112, 2.2)
+        if head[:2] == b"\r\n":  # an empty line before a request is ignored (RFC 9112, 2.2)
             del head[:2]
             begin = 0
         end = head.find(HEAD_END, begin)
@@ -232,7 +232,7 @@ class WalletHttpProtocol(asyncio.Protocol):
         return rest
 
     def _take_body(self, data: bytes) -> bytes:
-        """The rest of `data` after the body, if the body ends in there."""
+        """Returns the part of `data` after the body, if the body ends in it."""
         assert self._parser is not None
         left = self._body_left
         if left is not None:
@@ -242,18 +242,18 @@ class WalletHttpProtocol(asyncio.Protocol):
             if self._complete == bool(self._body_left):
                 raise httptools.HttpParserError("the parser sees another end")
         else:
-            # The last chunk and its trailers end in an empty line: only there the message can.
+            # The last chunk and its trailers end with an empty line: the message can only end there.
             found = (self._tail + data).find(HEAD_END)
             piece = data if found < 0 else data[: found + len(HEAD_END) - len(self._tail)]
             self._tail = (self._tail + piece)[-len(HEAD_END) + 1 :]
             self._parser.feed_data(piece)
         if self._complete:
             self._in_body = False
-            if not self._busy:  # it was answered before it had come
+            if not self._busy:  # it was answered before its body was complete
                 self._await_next()
         return data[len(piece) :]
 
-    # A request the general way ---------------------------------------------------------------------------
+    # A request by ASGI -----------------------------------------------------------------------------------
 
     def _begin(self, head: bytes) -> None:
         self._complete = False
@@ -343,7 +343,7 @@ class WalletHttpProtocol(asyncio.Protocol):
             cycle.message_event.set()
 
     def _forget_cycle(self) -> None:
-        """Nobody waits for what is being answered."""
+        """Tell the running cycle that its client is gone."""
         cycle = self._cycle
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
@@ -352,7 +352,7 @@ class WalletHttpProtocol(asyncio.Protocol):
     # Answers ---------------------------------------------------------------------------------------------
 
     def _answer(self, answer: Answer) -> None:
-        """The request on the short way is answered."""
+        """Send the answer to a request of the direct way."""
         if self.transport.is_closing():
             return
         status, body, headers, _, position = answer
@@ -367,13 +367,13 @@ class WalletHttpProtocol(asyncio.Protocol):
             self.deadline_s = self._loop.time() + self._idle_s_max
 
     def _write(self, status: int, headers: Headers, own: bytes, body: bytes) -> None:
-        """An answer, with lines of its head that no other answer has."""
+        """Write an answer; `own`: lines of its head that are unique to it."""
         head = _encoded.head(status, headers, self._server_state.default_headers)
         assert self._asked is not None
         self.transport.write(b"%b%b%b%b" % (head, own, header_line(self._asked), body))
 
     def _ended(self) -> None:
-        """A request was answered; of its body there may be more to come."""
+        """A request was answered; the rest of its body may still come."""
         if self.transport.is_closing() or self._discarding:
             return
         self._busy = False
@@ -389,7 +389,7 @@ class WalletHttpProtocol(asyncio.Protocol):
             self.transport.close()
 
     def _go_on(self) -> None:
-        """With what was held, if there is anything."""
+        """Continue with the held bytes, if there are any."""
         if self._held:
             held, self._held = self._held, []
             self.flow.resume_reading()
@@ -400,14 +400,14 @@ class WalletHttpProtocol(asyncio.Protocol):
             self.flow.resume_reading()
 
     def close_after_answer(self) -> None:
-        """Close once what was written is sent."""
+        """Close as soon as the written bytes are sent."""
         if self._in_body:
             self._linger()
         else:
             self.transport.close()
 
     def _linger(self) -> None:
-        """Send what was written, and discard what comes: a client that is still sending would not read it otherwise."""
+        """Send what was written, and drop what arrives: else a client that is still sending would not read it."""
         self._in_body, self._busy, self._discarding = False, True, True
         self._held, self._parser = [], None
         self._head.clear()
@@ -419,13 +419,13 @@ class WalletHttpProtocol(asyncio.Protocol):
             self.transport.write_eof()
 
     def _refuse(self, fault: Fault) -> None:
-        """Say what is wrong, and read nothing more."""
+        """Answer with the fault, and read no further request."""
         self._forget_cycle()
         self._turn_away(problem(fault.code, fault.detail, headers=(_CLOSE,)))
         self._linger()
 
     def _turn_away(self, answer: Answer) -> None:
-        """Answer what did not get as far as the gate."""
+        """Answer a request that does not reach the gate."""
         self._direct.gate.metrics.turned_away(answer.status)
         if self._head or self._asked is None:
             self._asked = names_of(bytes(self._head))
@@ -433,7 +433,7 @@ class WalletHttpProtocol(asyncio.Protocol):
 
 
 class _AnswerTransport:
-    """Where an answer goes that comes by ASGI: it may ask for the end of the connection too soon."""
+    """The transport for answers by ASGI: it may be closed before the request's body is complete."""
 
     def __init__(self, protocol: WalletHttpProtocol) -> None:
         self._protocol = protocol

@@ -1,4 +1,4 @@
-"""The reference of the interface as a page that needs nothing else: made of the OpenAPI document, without scripts."""
+"""The reference of the interface as one HTML page without scripts, made from the OpenAPI document."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _PROBLEM: Final = "application/problem+json"
 
 
 def reference_page(document: bytes) -> bytes:
-    """A whole page of HTML."""
+    """The complete HTML page."""
     described = json.loads(document)
     title = escape(described["info"]["title"])
     return (
@@ -29,7 +29,7 @@ def reference_page(document: bytes) -> bytes:
 
 
 def reference_body(document: dict[str, Any]) -> str:
-    """What stands in the page, for one that has a head already."""
+    """The content of the page, without its head."""
     operations = [
         (method.upper(), path, operation)
         for path, item in document["paths"].items()
@@ -99,7 +99,7 @@ def _fields(schema: dict[str, Any], *, with_required: bool) -> str:
 
 
 def _words(*described: dict[str, Any]) -> str:
-    """The first description that there is, and what an absent value means."""
+    """The first description that is found; empty without one."""
     for schema in described:
         for found in (schema, *schema.get("anyOf", ())):
             if "description" in found:

@@ -1,4 +1,4 @@
-"""The handler of refunds: money of a transfer, or a part of it, goes back to who has paid it."""
+"""The handler of refunds: money of a transfer, or a part of it, goes back to its payer."""
 
 from typing import Final
 
@@ -21,13 +21,13 @@ from wallet_engine.http.problems import (
     refund_refused,
 )
 
-#: The index of the last leg that a group may have.
+#: The highest index that a leg of a group can have.
 LEG_MAX: Final = 99
 _FIELDS: Final = frozenset(("from_account", "transaction_id", "amount", "leg", "reference"))
 
 
 def parse_refund(body: bytes, original_id: str, key: str | None, by: str) -> tuple[RefundCommand, str]:
-    """`POST /v1/transfers/{transaction_id}/refunds`, and the refund's canonical id. Raises `Refused`.
+    """The body of `POST /v1/transfers/{transaction_id}/refunds`, and the refund's canonical id. Raises `Refused`.
 
     The amount is checked once the original's currency is known.
     """
@@ -50,7 +50,7 @@ def parse_refund(body: bytes, original_id: str, key: str | None, by: str) -> tup
 
 
 async def refund(request: Request) -> Answer:
-    """Give money back, once for each transaction id."""
+    """Refund a transfer, once per transaction id."""
     by, services = request.visit.principal, request.services
     original_id = check_transaction_id(request.path("transaction_id"))
     key = request.header(b"idempotency-key")

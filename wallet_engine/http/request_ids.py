@@ -1,6 +1,6 @@
-"""The id of a request, the same at its caller, in our logs and in traces. Every answer carries one.
+"""The id of a request: the same for its caller, in our logs and in traces. Every answer has one.
 
-It is the caller's own (`X-Request-Id`), else the trace id of a W3C `traceparent`, else it is made here.
+It is the caller's own (`X-Request-Id`), or else the trace id of a W3C `traceparent`, or else it is made here.
 """
 
 import itertools
@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 
 REQUEST_ID: Final = b"x-request-id"
 
-#: Of an id that a caller gives; a longer one is passed over.
+#: Maximum length of a caller's id; a longer one is ignored.
 REQUEST_ID_BYTES_MAX: Final = 128
 
-#: What differs from request to request and changes nothing about it: whole lines of a head.
+#: The lines of a head that only name a request: they differ between requests that are otherwise equal.
 _fields: Final = re.compile(
     rb"\r\n(?:(x-request-id)|traceparent|tracestate):[ \t]*([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)[ \t]*(?=\r\n)",
     re.IGNORECASE,
@@ -21,7 +21,7 @@ _fields: Final = re.compile(
 _request_id: Final = re.compile(
     rb"\r\nx-request-id:[ \t]*([\x21-\x7e]{1,%d})[ \t]*\r\n" % REQUEST_ID_BYTES_MAX, re.IGNORECASE
 ).search
-#: https://www.w3.org/TR/trace-context/#traceparent-header; of a later version, what 00 has stands in front.
+#: https://www.w3.org/TR/trace-context/#traceparent-header; later versions begin with the fields of version 00.
 _traceparent: Final = re.compile(
     rb"\r\ntraceparent:[ \t]*((?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})"
     rb"(?:-[\x21-\x7e]*)?[ \t]*\r\n",
@@ -33,32 +33,32 @@ _made: Final = b"x-request-id: %b%%08x\r\n\r\n" % _prefix
 
 
 class Names(NamedTuple):
-    """What a head says about which request it is."""
+    """The names that a head gives its request."""
 
     request_id: bytes
-    #: As it came, if it is one; else empty.
+    #: As received, if it is valid; else empty.
     traceparent: bytes = b""
 
 
-#: Of a request that is not named, the number is enough: most numbers are seen by nobody but who gets the answer.
+#: A request without a name needs only a number: it becomes an id in the answer, and elsewhere only if it is logged.
 Asked = Names | int
 
-#: The number of a request; no other of this process has it.
+#: A number for a request, unique in this process.
 new_number: Final = itertools.count(1).__next__
 
 
 def request_id_of(asked: Asked) -> bytes:
-    """Of a number, an id that no request has elsewhere either."""
+    """The id of a request. A number becomes an id that is unique beyond this process."""
     return b"%b%08x" % (_prefix, asked) if isinstance(asked, int) else asked.request_id
 
 
 def header_line(asked: Asked) -> bytes:
-    """As the last one of a head, with the empty line."""
+    """The header line, as the last one of a head, with the empty line."""
     return _made % asked if isinstance(asked, int) else b"x-request-id: %b\r\n\r\n" % asked.request_id
 
 
 def names_of(head: bytes) -> Asked:
-    """The names in a head, or a number where there is none."""
+    """The names in a head, or a number when there are none."""
     trace, named = _traceparent(head), _request_id(head)
     if trace is None:
         return new_number() if named is None else Names(named[1])
@@ -66,5 +66,5 @@ def names_of(head: bytes) -> Asked:
 
 
 def without_names(head: bytes) -> bytes:
-    """The head as it is of other requests of the same caller."""
+    """The head without these lines: it is equal for many requests of the same caller."""
     return _fields.sub(b"", head)

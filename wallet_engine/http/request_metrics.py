@@ -1,4 +1,4 @@
-"""What is measured of every request, whichever way it came."""
+"""Metrics of every request, by ASGI or by the direct way."""
 
 from wallet_engine.telemetry.metrics import Metrics
 from wallet_engine.telemetry.tallies import Count, Spread
@@ -14,14 +14,14 @@ class RequestMetrics:
         metrics.observe_in_flight(lambda: self.in_flight)
 
     def turned_away(self, status: int) -> None:
-        """What was no request, or came where there was no room, is answered with that status."""
+        """Count an answer to something that never was a request, or to a connection that found no room."""
         self.in_flight += 1
         self.ended("malformed", status, 0.0)
 
     def ended(self, route: str, status: int, seconds: float) -> None:
-        """One that `in_flight` counted."""
+        """Count the end of a request that `in_flight` counted."""
         self.in_flight -= 1
-        # Looking a labelled child up takes longer than counting; routes and statuses are few.
+        # Looking up a labelled child takes longer than counting; there are few routes and statuses.
         found = self._children.get((route, status))
         if found is None:
             found = self._children[route, status] = (

@@ -1,4 +1,4 @@
-"""Running the application under uvicorn, and ending it without losing a request in flight."""
+"""Runs the application under uvicorn, and ends it without losing a request in flight."""
 
 import asyncio
 import contextlib
@@ -19,14 +19,14 @@ from wallet_engine.http.outbox import Outbox
 from wallet_engine.http.protocol import WalletHttpProtocol
 from wallet_engine.http.tls import Certificates
 
-#: How long an idle connection is kept; longer than the pools of common clients keep theirs, so that a client
-#: rarely sends into a connection that is just being closed.
+#: How long an idle connection is kept. Longer than in the pools of common clients, so that a client rarely sends on a
+#: connection that is just being closed.
 KEEP_ALIVE_SECONDS: Final = 75
 
-#: How long requests in flight may take to end after a stop was asked for.
+#: How long requests in flight may take to end after `stop` is set.
 DRAIN_SECONDS_MAX: Final = 30.0
 
-#: How long who was let in as one of the last has time for the first request.
+#: How long the last connections have time to send their first request.
 SILENT_SECONDS_MAX: Final = 0.5
 _LOOK_SECONDS: Final = 0.01
 
@@ -49,13 +49,13 @@ async def serve_http(
 ) -> None:
     """Serve until `stop` is set, then refuse new connections and return once requests in flight are answered.
 
-    Between the two, for `leave_seconds`, all is answered as before, but `/readyz` says no and each answer ends its
-    connection, so that the load balancer sends requests elsewhere before anything is refused.
+    Between the two, for `leave_seconds`, requests are answered as before, but `/readyz` answers 503 and each answer
+    ends its connection. So the load balancer sends requests elsewhere before any is refused.
 
-    Port 0 takes a free one; `on_listening` is called with the base URL when requests are taken. After
-    `drain_seconds_max` what is still in flight is cancelled. Installs no signal handlers and starts no event
-    loop: the caller does (`uvloop.run`). With `certificates` it speaks HTTPS. Raises `ConfigError` when the address
-    cannot be bound.
+    Port 0 takes a free one. `on_listening` is called with the base URL when requests are taken. After
+    `drain_seconds_max`, requests still in flight are cancelled. Installs no signal handlers and starts no event loop:
+    the caller does (`uvloop.run`). With `certificates` it speaks HTTPS. Raises `ConfigError` when the address cannot
+    be bound.
     """
     listener = _listen(host, port, reuse_port)
     connections = Connections(connections_max)
@@ -96,7 +96,7 @@ async def serve_http(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without signal handlers of its own, and saying when it listens."""
+    """uvicorn without signal handlers of its own, and with an event that says when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -107,7 +107,7 @@ class _Server(uvicorn.Server):
         yield
 
     async def leave(self, leave_seconds: float, crowd: Crowd, connections: Connections) -> None:
-        """Answer all for that time. Then let nobody in, and wait a moment for the first requests of new connections."""
+        """Serve for that time. Then take no new connections, and wait briefly for first requests on new ones."""
         connections.leave()
         await asyncio.sleep(leave_seconds)
         await crowd.let_in_the_last()
@@ -121,7 +121,7 @@ class _Server(uvicorn.Server):
 
 
 async def _all_heard(crowd: Crowd, connections: Connections) -> None:
-    """Return when the first request of each connection has come, or the time for that is up."""
+    """Return when the first request of each connection has come, or after `SILENT_SECONDS_MAX`."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SILENT_SECONDS_MAX):
             while crowd.coming or connections.silent:

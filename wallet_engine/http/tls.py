@@ -1,4 +1,4 @@
-"""HTTPS: the certificate of this server, who may show one of his own, and reading both anew when their files change."""
+"""HTTPS: this server's certificate, the authority of client certificates, and reloading both when the files change."""
 
 import asyncio
 import ssl
@@ -10,19 +10,19 @@ from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.revoked import believe
 from wallet_engine.telemetry.secrets import check_secret_file
 
-#: How often the files are looked at.
+#: Seconds between two checks of the files.
 LOOK_S: Final = 2.0
-#: What a client's certificate calls itself: the key whose holder it is.
+#: Prefix of the URI in a client's certificate; the rest is the id of its API key.
 KEY_URI: Final = "wallet:key/"
 
 log = get_logger(__name__)
 
 
 class Certificates:
-    """The TLS settings of one server, from PEM files. New connections get what the files hold.
+    """The TLS settings of one server, from PEM files. New connections use the present content of the files.
 
-    With `client_ca` a client may show a certificate of that authority, and has to show nothing: whether it needs a
-    key or a certificate is decided at the gate. Raises `ConfigError`.
+    With `client_ca`, a client may show a certificate of that authority, but does not have to: the gate decides whether
+    it needs a key or a certificate. Raises `ConfigError`.
     """
 
     def __init__(self, cert: Path, key: Path, client_ca: Path | None = None) -> None:
@@ -32,14 +32,14 @@ class Certificates:
         self._seen = self._look()
         self._current = self._read()
         self.context = self._read()
-        # Asked for each connection, whether or not it names a server.
+        # Called for each connection, whether or not it names a server.
         self.context.sni_callback = self._choose
 
     def __repr__(self) -> str:
         return f"<Certificates {self._cert}>"
 
     async def follow(self) -> None:
-        """Read the files anew whenever one of them changes. An unreadable file is logged, and changes nothing."""
+        """Reload the files whenever one of them changes. An error is logged, and changes nothing."""
         while True:
             await asyncio.sleep(LOOK_S)
             try:
@@ -54,7 +54,7 @@ class Certificates:
         connection.context = self._current
 
     def _look(self) -> tuple[tuple[int, int, int], ...]:
-        """What tells one state of the files from another."""
+        """A value that changes when a file does."""
         try:
             found = [path.stat() for path in (self._cert, self._key, self._client_ca) if path is not None]
         except OSError as error:
@@ -67,7 +67,7 @@ class Certificates:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         try:
-            # Nobody is asked for the password of an encrypted key.
+            # The empty password makes an encrypted key fail, instead of asking for a password.
             context.load_cert_chain(self._cert, self._key, password=lambda: "")
             if self._client_ca is not None:
                 believe(context, self._client_ca)
@@ -79,7 +79,10 @@ class Certificates:
 
 
 def key_of_certificate(certificate: dict[str, Any] | None) -> str | None:
-    """The key that a client's certificate, as `getpeercert` tells it, is for; empty when it names none or several."""
+    """The API key id in a client's certificate (a result of `getpeercert`); None without a certificate.
+
+    Empty when the certificate names no key, or several.
+    """
     if not certificate:
         return None
     names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]

@@ -1,4 +1,4 @@
-"""Requests as spans. Imported only where traces are sent."""
+"""Requests as spans. Imported only when traces are sent."""
 
 from wallet_engine.http.gate import Entrance, Gate
 from wallet_engine.http.request_ids import Asked
@@ -7,7 +7,7 @@ from wallet_engine.telemetry.spans import Tracing, answered
 
 
 class TracedVisit(LoggedVisit):
-    """Its request is a span below that of its caller; operations that are submitted behind it are spans below this."""
+    """Makes the request a span below its caller's span, and above the spans of its operations."""
 
     __slots__ = ("_span",)
 

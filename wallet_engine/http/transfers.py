@@ -1,4 +1,4 @@
-"""The handlers that move money, and the one that looks a transfer up."""
+"""The handlers that transfer money, and the one that looks up a transfer."""
 
 from typing import Final
 
@@ -32,7 +32,7 @@ from wallet_engine.http.problems import (
 from wallet_engine.service.api import OF_RECEIVER, TransferAnswer
 
 _PAID: Final = Outcome.APPLIED.value
-#: Kinds of refunds that somebody asked for.
+#: Kinds of refunds that a caller asked for.
 _REFUNDS: Final = ("x", "z")
 _PENDING: Final = "~"
 
@@ -42,7 +42,7 @@ def _tail(status: str, code: str, detail: str) -> str:
 
 
 _RESULT_HEAD: Final = '{"transaction_id":"'
-#: Outcome, or code of an outage -> what follows the transaction id in a result of a batch.
+#: Outcome, or code of an outage -> the text after the transaction id in a result of a batch.
 _RESULT_TAILS: Final[dict[str, str]] = {
     _PAID: '","status":"success"}',
     **{
@@ -59,7 +59,7 @@ _RESULT_TAILS: Final[dict[str, str]] = {
 
 
 async def transfer(request: Request) -> Answer:
-    """One transfer; those that come whole go the short way (`direct.py`)."""
+    """One transfer. Those that arrive in one piece take the direct way (`direct.py`)."""
     body = await request.body()
     by = request.visit.principal
     command, transaction_id = parse_transfer(body, request.header(b"idempotency-key"), by.id)
@@ -68,7 +68,7 @@ async def transfer(request: Request) -> Answer:
 
 
 async def batch(request: Request) -> Answer:
-    """Many transfers, each on its own."""
+    """Many transfers, each decided on its own."""
     by, body = request.visit.principal, await request.body()
     steps = batch_steps(body, by.id)
     commands, transaction_ids = await request.services.turns.read(by.share, len(body), steps)
@@ -76,7 +76,7 @@ async def batch(request: Request) -> Answer:
         return json_answer(200, b'{"results":[]}')
     outcomes = await request.services.wallet.transfer_many(by, commands)
     tails = _RESULT_TAILS
-    if outcomes.count(_PAID) == len(outcomes) == len(transaction_ids):  # as nearly always
+    if outcomes.count(_PAID) == len(outcomes) == len(transaction_ids):  # nearly always
         results = f"{tails[_PAID]},{_RESULT_HEAD}".join(transaction_ids) + tails[_PAID]
     else:
         pairs = zip(transaction_ids, outcomes, strict=True)
@@ -87,7 +87,7 @@ async def batch(request: Request) -> Answer:
 
 
 async def find(request: Request) -> Answer:
-    """What became of a transfer that is still remembered."""
+    """The outcome of a transfer that is still remembered."""
     transaction_id = check_transaction_id(request.path("transaction_id"))
     from_account = check_account_id(request.query("from_account"), "from_account")
     request.transaction_id = transaction_id
@@ -120,7 +120,7 @@ async def find(request: Request) -> Answer:
 
 
 def _show_request(status: wire.TransferStatus, asked: Operation) -> None:
-    """What only the journal has of a transfer: what its caller noted, and what a refund gives back."""
+    """Add what only the journal has of a transfer: the caller's note, and the original of a refund."""
     said = said_in(asked.note)
     status.reference = said.get(REFERENCE, UNSET)
     status.metadata = said.get(METADATA, UNSET)
@@ -133,7 +133,7 @@ def _show_request(status: wire.TransferStatus, asked: Operation) -> None:
 
 
 def transfer_answer(decision: TransferAnswer, transaction_id: str) -> Answer:
-    """What a single transfer is answered with."""
+    """The answer to a single transfer."""
     outcome, replayed, position = decision
     if outcome != _PAID:
         details = TRANSFER_DETAILS

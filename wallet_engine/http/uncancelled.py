@@ -8,14 +8,14 @@ T = TypeVar("T")
 
 
 class Uncancelled:
-    """Runs calls that change something to their end, whatever happens to the request that waits for them.
+    """Runs calls that change something to their end, even if the request that waits for them is cancelled.
 
-    uvicorn lets a handler go on when its client hangs up, but cancels it when a shutdown takes too long, and
-    other ASGI servers cancel sooner.
+    uvicorn lets a handler run on when its client hangs up, but cancels it when a shutdown takes too long. Other ASGI
+    servers cancel sooner.
     """
 
     def __init__(self) -> None:
-        # The event loop itself refers to tasks only weakly.
+        # The event loop itself has only weak references to tasks.
         self._running: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:

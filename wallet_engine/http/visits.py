@@ -1,4 +1,4 @@
-"""Visits that are logged: a line for each request, which costs too much to be on by default."""
+"""Visits that log a line per request, which costs too much to be on by default."""
 
 import time
 from typing import Final
@@ -10,7 +10,7 @@ _log: Final = get_logger(__name__)
 
 
 class LoggedVisit(Visit):
-    """Says what its request was answered with."""
+    """Logs the answer to its request."""
 
     __slots__ = ()
 

@@ -1,6 +1,7 @@
-"""The bodies of the HTTP contract as types: what is decoded, encoded and documented.
+"""The bodies of the HTTP interface as types: they decode, encode and document. The docstrings of the types are
+descriptions in the OpenAPI document.
 
-Formats of strings are notes for OpenAPI only (`extra_json_schema`): `parse.py` checks them, because a pattern
+Formats of strings are notes for OpenAPI only (`extra_json_schema`). `parse.py` checks them, because a pattern that is
 checked during decoding could not tell `invalid_amount` from `invalid_request`.
 """
 
@@ -21,7 +22,7 @@ AccountId = Annotated[
 OrdinaryAccountId = Annotated[
     str, Meta(description="Account.", extra_json_schema={"pattern": "^[A-Za-z0-9._:-]{1,64}$"})
 ]
-#: Who pays, or is paid.
+#: The payer or the receiver of a transfer.
 Party = Annotated[
     str,
     Meta(
@@ -58,7 +59,7 @@ CurrencyCode = Annotated[
     str,
     Meta(description="ISO 4217.", extra_json_schema={"enum": sorted(MINOR_DIGITS), "examples": ["USD"]}),
 ]
-#: What `str.isprintable` takes, without spaces and with them.
+#: What `str.isprintable` accepts, without and with spaces.
 _PRINTED: Final = r"[\p{L}\p{M}\p{N}\p{P}\p{S}]"
 _PRINTABLE: Final = r"[\p{L}\p{M}\p{N}\p{P}\p{S} ]"
 Reference = Annotated[
@@ -83,7 +84,7 @@ Metadata = Annotated[
         },
     ),
 ]
-#: Of a request whose id may be in the header; never null.
+#: The id of a request that may have it in a header instead; never null.
 IdOfBodyOrHeader = TransactionId | UnsetType
 
 
@@ -96,7 +97,7 @@ class TransferRequest(Struct, gc=False, forbid_unknown_fields=True):
     transaction_id: IdOfBodyOrHeader = UNSET
     reference: Reference | None = None
     metadata: Metadata | None = None
-    #: Declined as `insufficient_funds` when the payer would have less available.
+    #: Declined as `insufficient_funds` if the payer would have less available afterwards.
     min_balance_after: Limit | None = None
 
 
@@ -119,18 +120,18 @@ class OpenAccountRequest(Struct, gc=False, forbid_unknown_fields=True):
     account_id: OrdinaryAccountId
     currency: CurrencyCode
     overdraft_limit: Limit | None = None
-    #: The most that it may have; a payment that would make it more is declined as `balance_limit`.
+    #: The most that the account may have; a payment above it is declined as `balance_limit`.
     max_balance: Limit | None = None
     metadata: Metadata | None = None
 
 
 class PatchAccountRequest(Struct, gc=False, forbid_unknown_fields=True):
-    #: May be left out of an account that has one.
+    #: May be left out if the account has only one.
     currency: CurrencyCode | None = None
-    #: A lowered limit stops new payments only; null takes it back.
+    #: A lowered limit only stops new payments; null removes it.
     overdraft_limit: Limit | None = None
     max_balance: Limit | None = None
-    #: In place of those that it had.
+    #: Replaces all present metadata.
     metadata: Metadata | None = None
 
 
@@ -143,7 +144,7 @@ class TransferResult(Struct, omit_defaults=True):
     transaction_id: TransactionId
     status: Literal["success", "declined", "unknown"]
     code: str | UnsetType = UNSET
-    #: Why not, and whose side that is.
+    #: Why it was not applied, and on whose side.
     detail: str | UnsetType = UNSET
 
 
@@ -166,7 +167,7 @@ class GroupLeg(Struct, gc=False, forbid_unknown_fields=True):
 
 class GroupRequest(Struct, gc=False, forbid_unknown_fields=True):
     legs: Annotated[list[GroupLeg], Meta(extra_json_schema={"minItems": 1, "maxItems": 100})]
-    #: Named by it and the payer of the first leg; may be left out where an `Idempotency-Key` is given.
+    #: The group is identified by it and the payer of the first leg; an `Idempotency-Key` may stand in for it.
     transaction_id: IdOfBodyOrHeader = UNSET
     reference: Reference | None = None
     metadata: Metadata | None = None
@@ -188,21 +189,21 @@ class TransferStatus(Struct, omit_defaults=True):
     code: str | UnsetType = UNSET
     reference: str | UnsetType = UNSET
     metadata: dict[str, str] | UnsetType = UNSET
-    #: Of a refund that was made: the transfer whose money went back.
+    #: For an applied refund: the transfer that was refunded.
     refunds: RefundedTransfer | UnsetType = UNSET
-    #: Of a group: all of them, and which could not be where it was declined.
+    #: For a group: all legs, and if it was declined, the leg that caused it.
     legs: list[LegStatus] | UnsetType = UNSET
     leg: int | UnsetType = UNSET
 
 
 class RefundRequest(Struct, gc=False, forbid_unknown_fields=True):
-    #: The payer of the transfer whose money goes back.
+    #: The payer of the transfer to refund.
     from_account: Party
-    #: Of the refund.
+    #: The id of the refund.
     transaction_id: IdOfBodyOrHeader = UNSET
-    #: All that is left, when it is left out.
+    #: If left out: all that is left of the transfer.
     amount: Amount | None = None
-    #: Which leg of a group.
+    #: The leg to refund, if the transfer is a group.
     leg: Annotated[int, Meta(ge=0, le=99)] | None = None
     reference: Reference | None = None
 
@@ -210,7 +211,7 @@ class RefundRequest(Struct, gc=False, forbid_unknown_fields=True):
 class RefundSucceeded(Struct):
     status: Literal["success"]
     transaction_id: TransactionId
-    #: What has gone back of the transfer by now, and what still can.
+    #: The amount refunded so far, and the amount that still can be.
     refunded_total: Balance
     refundable: Balance
 
@@ -220,7 +221,7 @@ class HoldRequest(Struct, gc=False, forbid_unknown_fields=True):
     amount: Amount
     currency: CurrencyCode
     transaction_id: IdOfBodyOrHeader = UNSET
-    #: Captures go there and nowhere else.
+    #: The only account that captures may pay.
     to_account: Party | None = None
     expires_in_s: Annotated[int, Meta(ge=1, le=2_592_000)] = 604_800
     reference: Reference | None = None
@@ -231,7 +232,7 @@ class CaptureRequest(Struct, gc=False, forbid_unknown_fields=True):
     account_id: OrdinaryAccountId
     transaction_id: IdOfBodyOrHeader = UNSET
     to_account: Party | None = None
-    #: What remains, when it is left out.
+    #: If left out: all that remains of the hold.
     amount: Amount | None = None
     final: bool = True
     reference: Reference | None = None
@@ -279,7 +280,7 @@ class OpenedAccount(Struct, omit_defaults=True):
     held: Balance
     pending: Balance
     status: str
-    #: Where there is one.
+    #: Left out without one.
     max_balance: Balance | UnsetType = UNSET
     metadata: dict[str, str] | UnsetType = UNSET
 
@@ -293,7 +294,7 @@ class AccountBalance(Struct, omit_defaults=True):
     held: Balance
     pending: Balance
     overdraft_limit: Balance
-    #: Where there is one.
+    #: Left out without one.
     max_balance: Balance | UnsetType = UNSET
 
 
@@ -301,7 +302,7 @@ class Account(Struct, omit_defaults=True):
     account_id: AccountId
     status: str
     balances: list[AccountBalance]
-    #: Where there are some.
+    #: Left out without any.
     metadata: dict[str, str] | UnsetType = UNSET
 
 
@@ -312,7 +313,7 @@ class DurableBalance(Struct):
     available: Balance
     held: Balance
     pending: Balance
-    #: Null for a system account: it has a stripe in every partition.
+    #: Null for a system account: it is in every partition.
     partition: int | None
     seq: int | None
 
@@ -323,7 +324,7 @@ class Health(Struct):
 
 class ReadinessCondition(Struct):
     condition: str
-    #: Null when it stops every partition.
+    #: Null when it affects every partition.
     partitions: list[int] | None
     detail: str
 
@@ -335,7 +336,7 @@ class ReadinessReport(Struct):
     status: Literal["ready", "degraded", "unready"]
     reason: str
     conditions: list[ReadinessCondition]
-    #: Unix time by this machine's clock.
+    #: Unix milliseconds by this machine's clock.
     clock_ms: int
 
 
@@ -349,7 +350,7 @@ class Problem(Struct, omit_defaults=True):
     code: str
     retryable: bool
     transaction_id: TransactionId | UnsetType = UNSET
-    #: Of a group: the index of the first leg that cannot be.
+    #: For a group: the index of the first leg that cannot be applied.
     leg: int | UnsetType = UNSET
 
 

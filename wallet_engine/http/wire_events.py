@@ -1,4 +1,4 @@
-"""The bodies of events and webhooks, as `wire.py` has the others."""
+"""The bodies of events and webhooks; see `wire.py`."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -87,7 +87,7 @@ class Webhooks(Struct):
 class RotatedSecret(Struct):
     webhook_id: str
     secret: Secret
-    #: Until then what is sent is signed with the secret before, too.
+    #: Until then, deliveries are also signed with the previous secret.
     previous_until: Time
 
 
@@ -103,12 +103,12 @@ class Delivery(Struct):
     status: Literal["pending", "delivered", "parked"]
     attempts: int
     created_at: Time
-    #: While it is pending.
+    #: Null unless it is pending.
     next_at: Time | None
     tried_at: Time | None
     #: Status of the last answer; null without one.
     answer: int | None
-    #: Why there was none.
+    #: Why there was no answer.
     error: str
 
 

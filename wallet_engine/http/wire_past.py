@@ -1,4 +1,4 @@
-"""Answers about the past, out of the history store."""
+"""Answers from the history store; see `wire.py`."""
 
 from typing import Literal
 
@@ -33,7 +33,7 @@ class Transaction(Struct, omit_defaults=True):
     partition: int
     seq: int
     code: str | UnsetType = UNSET
-    #: Id of the key that caused it.
+    #: Id of the API key that caused it.
     key: str | UnsetType = UNSET
 
 
@@ -85,7 +85,7 @@ class StatementLine(Struct):
     """`amount` has a sign: the opening balance and all lines add up to the closing balance."""
 
     at: str
-    #: As of a transaction, or `reversal`: what was refused comes back.
+    #: The type of the transaction, or `reversal`: refused money comes back.
     type: str
     status: Literal["success", "declined", "pending"]
     transaction_id: TransactionId | None
