@@ -1,11 +1,12 @@
-"""The Python client.
+"""The Python client of the payment service: `Wallet`, and `AsyncWallet` for code on an event loop.
 
     from wallet_engine.client import Wallet, InsufficientFunds
 
     with Wallet("http://127.0.0.1:8080", key="wk_…") as wallet:
         wallet.transfer("alice", "bob", Decimal("12.34"), "USD", reference="order 1001")
 
-`testing` has a wallet for unit tests that needs no cluster.
+Every method raises subclasses of `WalletError` (see `errors`). `testing` has a wallet for unit tests, which needs no
+cluster.
 """
 
 from wallet_engine.client.asynchronous import AsyncWallet

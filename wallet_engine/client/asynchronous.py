@@ -1,4 +1,4 @@
-"""The client for code on an event loop; with `batching`, the single transfers of many coroutines go as batches."""
+"""The asyncio client. With `batching` it sends single transfers of many coroutines as batches."""
 
 import asyncio
 import ssl
@@ -35,7 +35,7 @@ def _sends(
 def _walks(
     build: Callable[P, Call[Any]], _item: type[T]
 ) -> Callable[Concatenate["AsyncWallet", P], AsyncIterator[T]]:
-    """All items of a listing, page by page."""
+    """A method that iterates over all items of a listing. It fetches a page when the one before is used up."""
 
     @wraps(build)
     async def method(self: "AsyncWallet", /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
@@ -53,7 +53,8 @@ def _walks(
 class AsyncWallet:
     """`async with AsyncWallet(url, key="wk_…") as wallet: await wallet.transfer("ann", "bob", "1.00", "USD")`.
 
-    Use it on one event loop. Every method may raise `errors.WalletError`.
+    Use a wallet on one event loop only. Every method may raise `errors.WalletError`. An iterator over a listing
+    raises it when it fetches a page.
     """
 
     def __init__(
@@ -66,10 +67,14 @@ class AsyncWallet:
         tls: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """`batching`: up to 1,000 transfers of one 2 ms go in one call, each with its own answer."""
+        """As `Wallet.__init__`. `batching`: transfers that begin within the same 2 ms go in one request.
+
+        A request has up to 1,000 of them. Each caller gets its own answer or error; `replayed` and `position` are then
+        None.
+        """
         self._http = httpx.AsyncClient(**settings(url, key, tls), transport=transport)
         self._policy = Policy(deadline_s)
-        # The pool of httpx looks at all who wait for a connection whenever one is free: here they wait in a queue.
+        # The pool of httpx scans all waiting requests whenever a connection is free. So requests wait here instead.
         self._free = asyncio.Semaphore(CONNECTIONS_MAX)
         self._gatherer = Gatherer(self._send) if batching else None
 
@@ -85,13 +90,16 @@ class AsyncWallet:
         await self.close()
 
     async def close(self) -> None:
-        """Send what waits, then close all connections."""
+        """Send the transfers that wait for a batch, wait for their answers, then close all connections."""
         if self._gatherer is not None:
             await self._gatherer.close()
         await self._http.aclose()
 
     async def send(self, call: Call[T]) -> T:
-        """Make a call of `calls`, as often as it takes. Raises `errors.WalletError`."""
+        """Send a `Call` (of `calls`, `calls_past`, `calls_events`) with retries, and return its answer.
+
+        Raises `errors.WalletError`.
+        """
         if self._gatherer is not None and call.element is not None:
             gathered: Any = await self._gatherer.transfer(call)  # type: ignore[arg-type]
             answer: T = gathered
@@ -104,7 +112,7 @@ class AsyncWallet:
         while True:
             try:
                 async with self._free:
-                    async with asyncio.timeout(tries.left_s(clock())):  # httpx' is for each byte that comes
+                    async with asyncio.timeout(tries.left_s(clock())):  # that of httpx covers each read only
                         response = await self._http.request(**request_of(call, tries.timeout_s(clock())))
             except LOST as error:
                 result: Done[T] | Any = tries.lost(error, clock(), unreached=isinstance(error, UNREACHED))
@@ -116,7 +124,10 @@ class AsyncWallet:
             await asyncio.sleep(result.wait_s)
 
     async def pages(self, path: str, field: str, **filters: str | int | None) -> AsyncIterator[Any]:
-        """Everything in a listing, page by page while there is a `next_cursor`; `field` is where a page has it."""
+        """Iterate over all items of a listing that has no method here. The items are plain JSON values.
+
+        `path`: such as `/v1/webhooks/ID/deliveries`. `field`: the name of the list in a page.
+        """
         cursor: str | None = None
         while True:
             page = await self.send(calls.page(path, **filters, cursor=cursor))
@@ -134,7 +145,11 @@ class AsyncWallet:
         account: str | None = None,
         wait_s: float = 0.0,
     ) -> AsyncIterator[Event]:
-        """All events behind a place. With `wait_s` (up to 30) it waits for more, for ever."""
+        """Iterate over the events after a place, the oldest first; see `calls_events.events_page`.
+
+        Without `wait_s` the iterator ends at the newest event. With `wait_s` (seconds, at most 30) it never ends: each
+        request waits that long for new events. Use `events_page` to keep the place for a restart.
+        """
         while True:
             page = await self.events_page(after=after, types=types, account=account, wait_s=wait_s)
             for event in page.events:

@@ -1,7 +1,9 @@
-"""The calls of the interface: one function for each, which makes a `Call` and sends nothing.
+"""The calls of the HTTP API: one function for each. It makes a `Call`, and sends nothing.
 
-Amounts are `Decimal`, `int` or decimal text, never `float`. A transaction id that is not given is made here, once, so
-that every try of a call has the same.
+The methods of `Wallet` and `AsyncWallet` have the same names and parameters, send the call and return its answer.
+
+Amounts are in major units: `Decimal`, `int` or decimal text, never `float`. When no transaction id is given, a random
+UUID is made here, once: all tries of the call then have the same id.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,29 +39,32 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Call(NamedTuple, Generic[T]):
-    """One request. `element` is its body where it may go as one of a batch instead."""
+    """One request, and the type of its answer."""
 
     method: str
+    #: With its query.
     path: str
     answer: type[T]
+    #: JSON.
     body: bytes | None = None
     transaction_id: str | None = None
+    #: The JSON of the same call as an element of a batch; None when it cannot be sent in a batch.
     element: bytes | None = None
-    #: A status beside 2xx whose body is the answer too.
+    #: A status besides 2xx whose body is an answer and no problem.
     also: int | None = None
-    #: How long the service may wait before it answers.
+    #: Seconds that the service may wait before it answers.
     wait_s: float = 0.0
-    #: Nothing tells a second try from another call, so there is none of what may have been done.
+    #: The call has no id, so a second try could do it twice. It is retried only after 429.
     once: bool = False
 
     @property
     def changes(self) -> bool:
-        """Whether it changes anything, so that a lost answer leaves a question."""
+        """Whether the call may change something. Then a lost answer means `OutcomeUnknown`."""
         return self.method != "GET"
 
 
 class Page(Protocol[T_co]):
-    """A part of a listing."""
+    """One page of a listing. `next_cursor`: the cursor of the next page; None on the last one."""
 
     @property
     def items(self) -> Sequence[T_co]: ...
@@ -69,7 +74,7 @@ class Page(Protocol[T_co]):
 
 
 class TransferOrder(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One transfer of a batch; made by `order`."""
+    """One transfer of a batch. Make it with `order`: amounts here are decimal text."""
 
     from_account: str
     to_account: str
@@ -82,7 +87,10 @@ class TransferOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def amount_text(amount: Amount) -> str:
-    """The decimal text of an amount. Raises `TypeError` for floats, `ValueError` for what is no number."""
+    """The decimal text of an amount. Text is returned unchecked: the service refuses an invalid one.
+
+    Raises `TypeError` for floats and other types, `ValueError` for a Decimal that is infinite or NaN.
+    """
     if isinstance(amount, Decimal):
         if not amount.is_finite():
             raise ValueError(f"an amount is a finite number, not {amount}")
@@ -95,7 +103,7 @@ def amount_text(amount: Amount) -> str:
 
 
 def limit_text(amount: Amount | None) -> str | None:
-    """The text of one that may be left out."""
+    """The decimal text of an optional amount. Raises as `amount_text` does."""
     return None if amount is None else amount_text(amount)
 
 
@@ -104,18 +112,18 @@ def _id(given: Id | None) -> str:
 
 
 def body_of(**fields: Any) -> bytes:
-    """The JSON of those that are given."""
+    """The fields as a JSON object, without those that are None."""
     return _encode({name: value for name, value in fields.items() if value is not None})
 
 
 def query_text(**filters: str | int | None) -> str:
-    """`?…` of those that are given."""
+    """The filters as a query (`?…`), without those that are None; empty when all are None."""
     given = {name: value for name, value in filters.items() if value is not None}
     return f"?{urlencode(given)}" if given else ""
 
 
 def time_text(time: datetime | None) -> str | None:
-    """RFC 3339. Raises `ValueError` for one that does not say of which time zone it is."""
+    """The time in RFC 3339. Raises `ValueError` for a time without time zone."""
     if time is None:
         return None
     if time.tzinfo is None:
@@ -124,7 +132,7 @@ def time_text(time: datetime | None) -> str | None:
 
 
 def account_path(account_id: str, rest: str = "") -> str:
-    """`/v1/accounts/…`"""
+    """`/v1/accounts/<account_id><rest>`, the id percent-encoded."""
     return f"/v1/accounts/{quote(account_id, safe='')}{rest}"
 
 
@@ -143,7 +151,12 @@ def open_account(
     max_balance: Amount | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Call[OpenedAccount]:
-    """Open an account in a currency; the same again when it is open already."""
+    """Open an account in a currency (ISO 4217 code). Opening it again returns the account as it is.
+
+    `overdraft_limit`: by how much the balance may be below zero. `max_balance`: a payment that would raise the balance
+    above it is declined. `metadata`: up to 16 pairs of text. Raises `IdempotencyConflict` when the account is open
+    with other limits or metadata than those given here, `AccountClosed`.
+    """
     body = body_of(
         account_id=account_id,
         currency=currency,
@@ -155,12 +168,15 @@ def open_account(
 
 
 def account(account_id: str) -> Call[Account]:
-    """An account with all its balances."""
+    """An account with its status and its balances in all currencies. Raises `AccountNotFound`."""
     return Call("GET", account_path(account_id), Account)
 
 
 def balance(account_id: str, currency: str) -> Call[Balance]:
-    """A durable balance and the journal entry it stands at."""
+    """The balance of an account in one currency: a durable value, with the journal entry it includes.
+
+    Raises `AccountNotFound`.
+    """
     return Call("GET", account_path(account_id, f"/balance?{urlencode({'currency': currency})}"), Balance)
 
 
@@ -172,7 +188,11 @@ def patch_account(
     max_balance: Amount | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Call[Account]:
-    """Change what an account may owe or have at most in one currency; what it has now stays."""
+    """Change the limits of an account in one currency, or replace its metadata. Its balance does not change.
+
+    `currency` may be left out when the account has only one. A value that is None stays as it is. A lowered limit
+    stops new payments only. Raises `AccountNotFound`, `AccountClosed`.
+    """
     body = body_of(
         currency=currency,
         overdraft_limit=limit_text(overdraft_limit),
@@ -183,17 +203,20 @@ def patch_account(
 
 
 def freeze_account(account_id: str) -> Call[Account]:
-    """It neither pays nor receives until it is unfrozen."""
+    """Freeze an account: it neither pays nor receives until it is unfrozen."""
     return Call("POST", account_path(account_id, "/freeze"), Account)
 
 
 def unfreeze_account(account_id: str) -> Call[Account]:
-    """It pays and receives again."""
+    """Unfreeze an account: it pays and receives again."""
     return Call("POST", account_path(account_id, "/unfreeze"), Account)
 
 
 def close_account(account_id: str) -> Call[Account]:
-    """For good; it must have, hold and expect nothing."""
+    """Close an account for ever.
+
+    Raises `BalanceNotZero` when it has money or holds, `OperationsPending` when payments are still on their way.
+    """
     return Call("POST", account_path(account_id, "/close"), Account)
 
 
@@ -211,7 +234,7 @@ def order(
     metadata: Mapping[str, str] | None = None,
     min_balance_after: Amount | None = None,
 ) -> TransferOrder:
-    """One transfer for `transfer_batch`."""
+    """Make one transfer for `transfer_batch`. The parameters are those of `transfer`."""
     sides = (from_account, to_account, amount_text(amount), currency, _id(transaction_id))
     return TransferOrder(*sides, reference, metadata, limit_text(min_balance_after))
 
@@ -227,7 +250,17 @@ def transfer(
     metadata: Mapping[str, str] | None = None,
     min_balance_after: Amount | None = None,
 ) -> Call[Transfer]:
-    """Move money once."""
+    """Move money from one account to another, durably.
+
+    The payer and the `transaction_id` name the transfer. The same call with the same id is answered again and moves
+    nothing a second time, for at least the service's retention of ids (24 h or more).
+
+    `reference`: up to 140 characters. `metadata`: up to 16 pairs of text. `min_balance_after`: decline the transfer
+    (`InsufficientFunds`) if the payer would have less than this available afterwards.
+
+    Raises `Declined`, above all `InsufficientFunds`; `IdempotencyConflict` when the id was used with another body;
+    `OutcomeUnknown`: then make the same call again, with the `transaction_id` of the error.
+    """
     asked = order(
         from_account,
         to_account,
@@ -243,7 +276,11 @@ def transfer(
 
 
 def transfer_batch(orders: Iterable[TransferOrder]) -> Call[Batch]:
-    """Move money many times (at most 10,000); each transfer is decided on its own and has its own result."""
+    """Send at most 10,000 transfers in one request. Each is decided on its own.
+
+    The answer has a result for each, in their order: a declined transfer raises nothing. Raises `Malformed` when any of
+    them is invalid; then nothing was done.
+    """
     return Call("POST", "/v1/transfers/batch", Batch, _encode({"transfers": list(orders)}))
 
 
@@ -254,7 +291,10 @@ def transfer_group(
     reference: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Call[Transfer]:
-    """Move money many times (at most 100), all of it or none; a refusal has the index of its `leg`."""
+    """Make up to 100 transfers (legs), all of them or none. Reference and metadata are those of the group.
+
+    Raises `Declined`; its `leg` is the index of the first leg that cannot be made.
+    """
     named = _id(transaction_id)
     said = [msgspec.structs.asdict(leg) | {"amount": amount_text(leg.amount)} for leg in legs]
     body = body_of(transaction_id=named, legs=said, reference=reference, metadata=metadata)
@@ -262,7 +302,10 @@ def transfer_group(
 
 
 def find_transfer(transaction_id: Id, from_account: str) -> Call[TransferStatus]:
-    """What became of a transfer."""
+    """The status of a transfer or group, by its id and its payer. Raises `TransferNotFound`.
+
+    That error does not prove that nothing was paid: an earlier try may still arrive. Repeat the transfer instead.
+    """
     named = str(transaction_id)
     query = urlencode({"from_account": from_account})
     return Call("GET", f"/v1/transfers/{quote(named, safe='')}?{query}", TransferStatus, None, named)
@@ -277,7 +320,12 @@ def refund(
     reference: str | None = None,
     refund_id: Id | None = None,
 ) -> Call[Refund]:
-    """Give money of a transfer back; without an amount, all that is left. `refund_id`: of the refund itself."""
+    """Pay money of a transfer back to its payer. Without an amount: all that is left of it.
+
+    `transaction_id`, `from_account`: id and payer of the original. `leg`: the leg's index when the original is a group
+    of several. `refund_id`: the id of the refund itself. Raises `TransferNotFound`, `TransferPending`,
+    `NotRefundable`, `RefundExceeds`, `RefundWindowClosed` (older than 400 days).
+    """
     named = _id(refund_id)
     body = body_of(
         from_account=from_account,
@@ -303,7 +351,11 @@ def place_hold(
     reference: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Call[Hold]:
-    """Set money of an account aside."""
+    """Reserve money of an account for later captures: it is held, and no longer available.
+
+    `to_account`: if given, captures may pay only this account. `expires_in_s`: 1 to 2,592,000 (30 days); the service's
+    default is 604,800 (7 days). Raises `InsufficientFunds`, `HoldLimit` and other `Declined`.
+    """
     named = _id(hold_id)
     body = body_of(
         account_id=account_id,
@@ -319,7 +371,7 @@ def place_hold(
 
 
 def hold(hold_id: Id, account_id: str) -> Call[Hold]:
-    """A hold."""
+    """A hold, by its id and its account. Raises `HoldNotFound`."""
     return Call("GET", _hold_path(hold_id, f"?{urlencode({'account_id': account_id})}"), Hold)
 
 
@@ -333,7 +385,11 @@ def capture_hold(
     reference: str | None = None,
     transaction_id: Id | None = None,
 ) -> Call[Capture]:
-    """Pay from a hold, all that remains unless an amount says less; the rest is released unless `final` is False."""
+    """Pay from a hold. Without an amount: all that remains. The rest is released, unless `final` is False.
+
+    `to_account`: the receiver; may be left out when the hold names one. Raises `HoldNotFound`, `HoldNotOpen`,
+    `HoldExpired`, `HoldBusy`, `AmountExceedsHold`, `DestinationMismatch`.
+    """
     named = _id(transaction_id)
     body = body_of(
         account_id=account_id,
@@ -349,14 +405,14 @@ def capture_hold(
 def increase_hold(
     hold_id: Id, account_id: str, amount: Amount, *, transaction_id: Id | None = None
 ) -> Call[Hold]:
-    """Set more aside with a hold."""
+    """Raise the amount of an open hold. Raises as `place_hold` and `capture_hold` do."""
     named = _id(transaction_id)
     body = body_of(account_id=account_id, amount=amount_text(amount), transaction_id=named)
     return Call("POST", _hold_path(hold_id, "/increase"), Hold, body, named)
 
 
 def void_hold(hold_id: Id, account_id: str) -> Call[Hold]:
-    """Give back what remains of a hold."""
+    """Release what remains of a hold. Raises `HoldNotFound`, `HoldNotOpen`, `HoldExpired`, `HoldBusy`."""
     return Call("POST", _hold_path(hold_id, "/void"), Hold, body_of(account_id=account_id), str(hold_id))
 
 
@@ -364,20 +420,23 @@ def void_hold(hold_id: Id, account_id: str) -> Call[Hold]:
 
 
 def health() -> Call[Health]:
-    """The process lives."""
+    """Whether the process is alive. It says nothing about readiness."""
     return Call("GET", "/healthz", Health)
 
 
 def readiness() -> Call[Readiness]:
-    """Whether transfers are taken, and what keeps those of some partitions from it."""
+    """Whether the service takes transfers, and the conditions that stop some or all partitions.
+
+    An answer with status 503 is returned too, and raises nothing.
+    """
     return Call("GET", "/readyz", Readiness, also=503)
 
 
 def page(path: str, **filters: str | int | None) -> Call[dict[str, Any]]:
-    """One page of a listing; `cursor` says which."""
+    """One page of any listing, as plain JSON. `filters`: the query, with `cursor` for a later page."""
     return Call("GET", path + query_text(**filters), dict[str, Any])
 
 
 def next_page(call: Call[T], cursor: str) -> Call[T]:
-    """The page of the same listing behind a cursor."""
+    """The same listing's page at a cursor."""
     return call._replace(path=f"{call.path}{'&' if '?' in call.path else '?'}{urlencode({'cursor': cursor})}")

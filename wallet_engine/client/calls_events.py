@@ -1,4 +1,7 @@
-"""The calls about events and webhooks, as `calls.py` has the others."""
+"""The calls about events and webhooks. They need a service with a history (`serve --database`).
+
+`types`: names of events such as `transfer.succeeded` and `posting`, or all of a kind: `transfer.*`; `*` for all.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -32,7 +35,11 @@ def events_page(
     page_size: int | None = None,
     wait_s: float = 0.0,
 ) -> Call[Events]:
-    """Events behind a place, from the oldest on; where there are none it waits for some, up to 30 s."""
+    """The events after a place, the oldest first. Continue with the answer's `next` as `after`.
+
+    `after`: None for the oldest event that is kept. `account`: only events of this account. `wait_s`: when there are no
+    events, wait so many seconds (at most 30) for one. Raises `EventsExpired` for an `after` that is too old or unknown.
+    """
     named = None if types is None else ",".join(types)
     waits = f"{wait_s:.3f}" if wait_s else None
     query = query_text(after=after, types=named, account=account, limit=page_size, wait_s=waits)
@@ -42,18 +49,22 @@ def events_page(
 def create_webhook(
     url: str, types: Iterable[str], *, accounts: Iterable[str] | None = None, description: str | None = None
 ) -> Call[Webhook]:
-    """Have events posted to a URL from now on. Its `secret` is shown this once."""
+    """Have later events posted to a URL. The answer has the `secret`, which is shown only this once.
+
+    `accounts`: only events of these accounts; a name may end in `*`. The call has no id: after `OutcomeUnknown` look
+    into `webhooks` before you repeat it.
+    """
     body = body_of(url=url, types=list(types), accounts=_listed(accounts), description=description)
     return Call("POST", "/v1/webhooks", Webhook, body, once=True)
 
 
 def webhooks() -> Call[Webhooks]:
-    """All of them."""
+    """All webhooks."""
     return Call("GET", "/v1/webhooks", Webhooks)
 
 
 def webhook(webhook_id: str) -> Call[Webhook]:
-    """One of them."""
+    """One webhook. Raises `WebhookNotFound`."""
     return Call("GET", _path(webhook_id), Webhook)
 
 
@@ -66,29 +77,29 @@ def patch_webhook(
     description: str | None = None,
     status: Literal["enabled", "disabled"] | None = None,
 ) -> Call[Webhook]:
-    """Change what is given."""
+    """Change a webhook. Values that are None stay as they are. Raises `WebhookNotFound`."""
     words = {"types": _listed(types), "accounts": _listed(accounts)}
     body = body_of(url=url, description=description, status=status, **words)
     return Call("PATCH", _path(webhook_id), Webhook, body)
 
 
 def delete_webhook(webhook_id: str) -> Call[None]:
-    """For good, with what was still to be sent."""
+    """Delete a webhook for ever, with its undelivered events. Raises `WebhookNotFound`."""
     return Call("DELETE", _path(webhook_id), type(None))
 
 
 def rotate_webhook(webhook_id: str) -> Call[RotatedSecret]:
-    """A new secret; the one before signs too for a day."""
+    """Make a new secret. For a day deliveries are signed with both. Raises `WebhookNotFound`."""
     return Call("POST", _path(webhook_id, "/rotate"), RotatedSecret, once=True)
 
 
 def test_webhook(webhook_id: str) -> Call[TestSent]:
-    """Send it an event that says nothing."""
+    """Send a webhook a test event. Raises `WebhookNotFound`."""
     return Call("POST", _path(webhook_id, "/test"), TestSent, once=True)
 
 
 def replay_webhook(webhook_id: str, from_: datetime) -> Call[Webhook]:
-    """Send it everything since then again, in order."""
+    """Send a webhook all events since this time again, in order. Raises `WebhookNotFound`."""
     return Call("POST", _path(webhook_id, "/replay"), Webhook, body_of(**{"from": time_text(from_)}))
 
 
@@ -98,7 +109,7 @@ def deliveries(
     status: Literal["pending", "delivered", "parked"] | None = None,
     page_size: int | None = None,
 ) -> Call[DeliveryPage]:
-    """What was sent, or is to be, the newest first."""
+    """List the deliveries of a webhook, also those that are still pending, the newest first."""
     return Call(
         "GET", _path(webhook_id, f"/deliveries{query_text(status=status, limit=page_size)}"), DeliveryPage
     )

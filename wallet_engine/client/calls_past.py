@@ -1,7 +1,10 @@
-"""The calls about the past, as `calls.py` has the others. They take a service with a history (`serve --database`).
+"""The calls about the past. They need a service with a history (`serve --database`).
 
-Listings come in pages; the wallets walk them. `min_position`, the `position` of something that was paid, has the answer
-know of it.
+Without one they raise `Unavailable` with the code `history_not_configured`.
+
+The methods of the wallets iterate over all items of a listing, page by page. `page_size`: items in one request, 1 to
+200 (default 50). `min_position`: the `position` of an earlier answer. The result then includes that write; when the
+history has not reached it yet, the call is retried. Times must have a time zone. `from_` is inclusive, `to` exclusive.
 """
 
 from datetime import datetime
@@ -22,7 +25,7 @@ from wallet_engine.client.types_past import (
 def past_balance(
     account_id: str, currency: str, at: datetime, *, min_position: str | None = None
 ) -> Call[Balance]:
-    """The balance of a time; its `as_of` says until when the history is complete."""
+    """The balance at a past time. `as_of` in the answer says until when the history is complete."""
     query = query_text(currency=currency, at=time_text(at), min_position=min_position)
     return Call("GET", account_path(account_id, f"/balance{query}"), Balance)
 
@@ -44,7 +47,10 @@ def transactions(
     page_size: int | None = None,
     min_position: str | None = None,
 ) -> Call[TransactionPage]:
-    """What an account has paid and received, the newest first."""
+    """List the money that an account has paid and received, the newest first unless `order` is `asc`.
+
+    `status`: `success` by default. `min_amount` and `max_amount` need `currency`.
+    """
     query = query_text(
         currency=currency,
         type=type,
@@ -71,7 +77,7 @@ def statement(
     to: datetime | None = None,
     min_position: str | None = None,
 ) -> Call[Statement]:
-    """All that changed an account's balance in one currency."""
+    """All changes of an account's balance in one currency, with the balance before and after them."""
     times = {"from": time_text(from_), "to": time_text(to)}
     query = query_text(currency=currency, min_position=min_position, **times)
     return Call("GET", account_path(account_id, f"/statement{query}"), Statement)
@@ -84,7 +90,7 @@ def account_holds(
     page_size: int | None = None,
     min_position: str | None = None,
 ) -> Call[HoldPage]:
-    """The holds of an account."""
+    """List the holds of an account."""
     query = query_text(status=status, limit=page_size, min_position=min_position)
     return Call("GET", account_path(account_id, f"/holds{query}"), HoldPage)
 
@@ -97,7 +103,7 @@ def transfers(
     page_size: int | None = None,
     min_position: str | None = None,
 ) -> Call[TransferPage]:
-    """The transfers of a reference."""
+    """List the transfers with this reference, of all accounts that the key may read."""
     times = {"from": time_text(from_), "to": time_text(to)}
     query = query_text(reference=reference, limit=page_size, min_position=min_position, **times)
     return Call("GET", f"/v1/transfers{query}", TransferPage)

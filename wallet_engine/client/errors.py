@@ -1,10 +1,11 @@
-"""What a call can end in besides an answer. Every error has `code`, `retryable`, `transaction_id` and `detail`.
+"""The errors of calls. Every error has `code`, `detail`, `retryable`, `transaction_id`, `status` and `request_id`.
 
-`Declined`        the decision, which stays: `InsufficientFunds`, `AccountFrozen`, … one class for each code
-`Malformed`       the request is wrong; nothing was done
-`Unauthenticated`, `Forbidden`   the key; nothing was done
-`Unavailable`     tried until the time was up
-`OutcomeUnknown`  the same of a call that changes something: make it again with the same transaction id
+`Declined`        the service decided against it: `InsufficientFunds`, `AccountFrozen`, … a class for each code
+`Malformed`       the request is invalid; nothing was done
+`Unauthenticated`, `Forbidden`   the key is unknown, or may not do this; nothing was done
+`RateLimited`     too many requests until the last try; nothing was done
+`Unavailable`     no usable answer until the last try or the deadline
+`OutcomeUnknown`  the same for a call that changes something: make it again with the same transaction id
 """
 
 from typing import Final
@@ -13,7 +14,7 @@ import msgspec
 
 
 class WalletError(Exception):
-    """A call that was answered with a problem, or not at all."""
+    """The base class: a call was answered with an error, or not at all."""
 
     def __init__(
         self,
@@ -30,36 +31,39 @@ class WalletError(Exception):
         self.detail = detail
         self.retryable = retryable
         self.transaction_id = transaction_id
-        #: The HTTP status; None where there was no answer.
+        #: The HTTP status; None without an answer.
         self.status = status
-        #: Of a group: the index of the first leg that cannot be.
+        #: For a group: the index of the first leg that cannot be made.
         self.leg = leg
-        #: By which the service's log and traces know the request; None where there was no answer.
+        #: The id of the request in the service's log and traces; None without an answer.
         self.request_id: str | None = None
 
 
 class Malformed(WalletError):
-    """The request itself is wrong (400, 404 of a path, 413, 415, …); nothing was done."""
+    """The request is invalid (400, 404 for an unknown path, 413, 415, …); nothing was done."""
 
 
 class Unauthenticated(WalletError):
-    """The key is not known."""
+    """The key is missing or unknown (401); nothing was done."""
 
 
 class Forbidden(WalletError):
-    """The key may not do this; the detail names what it lacks."""
+    """The key may not do this (403); the detail names the missing right. Nothing was done."""
 
 
 class RateLimited(WalletError):
-    """Too much at once; nothing was done."""
+    """Too many requests (429), also at the last try; nothing was done."""
 
 
 class Unavailable(WalletError):
-    """No answer, or none but "later", until the time was up."""
+    """No answer, or only refusals that say `retryable`, until the last try or the deadline."""
 
 
 class OutcomeUnknown(Unavailable):
-    """It may have been done, or not. The same call with the same `transaction_id` says which."""
+    """The call may have been done or not. Make the same call again with the same `transaction_id` to know.
+
+    `__cause__` is the error of the last try.
+    """
 
     def __init__(
         self, transaction_id: str | None, detail: str = "no answer that says what became of it"
@@ -68,7 +72,7 @@ class OutcomeUnknown(Unavailable):
 
 
 class Declined(WalletError):
-    """The wallet decided against it. The same id gets the same answer, unless it is `retryable`."""
+    """The service decided against the call. The same id gets the same answer again, unless it is `retryable`."""
 
 
 class AccountNotFound(Declined):
@@ -108,7 +112,7 @@ class TransferNotFound(Declined):
 
 
 class TransferPending(Declined):
-    """`transfer_pending`: neither paid nor declined yet."""
+    """`transfer_pending`: the transfer is neither paid nor declined yet."""
 
 
 class NotRefundable(Declined):
@@ -136,7 +140,7 @@ class HoldExpired(Declined):
 
 
 class HoldBusy(Declined):
-    """`hold_busy`: a final capture is under way."""
+    """`hold_busy`: a final capture of the hold is in progress."""
 
 
 class HoldLimit(Declined):
@@ -156,10 +160,10 @@ class WebhookNotFound(Declined):
 
 
 class EventsExpired(Declined):
-    """`events_expired`: read on without `after`, from the oldest that are kept."""
+    """`events_expired`: the events after this place are not kept. Continue without `after`, from the oldest event."""
 
 
-#: Code -> class. A code that is not here is a decision that this version does not know by name.
+#: Code -> class. A decline with another code, which this version does not know, is a plain `Declined`.
 DECLINES: Final[dict[str, type[Declined]]] = {
     (kind.__doc__ or "").partition("`")[2].partition("`")[0]: kind for kind in Declined.__subclasses__()
 }
@@ -178,7 +182,7 @@ _BY_STATUS: Final[dict[int, type[WalletError]]] = {
 
 
 class Problem(msgspec.Struct):
-    """The body of `application/problem+json`, as far as it is needed."""
+    """The fields of `application/problem+json` that the client uses."""
 
     code: str
     detail: str = ""
@@ -188,7 +192,7 @@ class Problem(msgspec.Struct):
 
 
 def error_of(problem: Problem, status: int, transaction_id: str | None) -> WalletError:
-    """The error of a problem; `transaction_id` is that of the call."""
+    """The error for a problem. `transaction_id`: that of the call, used when the problem has none."""
     kind = DECLINES.get(problem.code) or _BY_STATUS.get(status, Malformed)
     return kind(
         problem.code,

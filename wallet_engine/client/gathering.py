@@ -1,6 +1,6 @@
-"""Single transfers of many coroutines, sent as batches: each caller gets the answer of its own transfer.
+"""Sends single transfers of many coroutines as batches. Each caller gets the answer of its own transfer.
 
-The first transfer opens a batch, which leaves after `LINGER_S_MAX`, or at once when `BATCH_TRANSFERS_MAX` are in it.
+The first transfer opens a batch. The batch is sent after `LINGER_S_MAX`, or when it has `BATCH_TRANSFERS_MAX`.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class _Waiting(NamedTuple):
 
 
 class Gatherer:
-    """Sends through `send`, which tries as often as a single call would be tried."""
+    """Gathers transfers and sends them with `send`, which retries a batch as it retries a single call."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -42,7 +42,7 @@ class Gatherer:
         return f"<Gatherer waiting={len(self._waiting)} in_flight={len(self._tasks)}>"
 
     async def transfer(self, call: Call[Transfer]) -> Transfer:
-        """As if it were sent alone; that nothing says whether it was answered before is the one difference."""
+        """Send the transfer in a batch. Returns and raises as a single call does, without `replayed` and `position`."""
         loop = asyncio.get_running_loop()
         waiting = _Waiting(call, loop.create_future())
         self._waiting.append(waiting)
@@ -53,7 +53,7 @@ class Gatherer:
         return await waiting.future
 
     async def close(self) -> None:
-        """Send what waits, and wait for what is sent."""
+        """Send the waiting transfers, and wait for all answers."""
         self._flush()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -71,7 +71,7 @@ class Gatherer:
         try:
             batch: Batch = await self._send(batch_call([waiting.call for waiting in gathered]))
         except (Malformed, Forbidden):
-            # One that is wrong has the whole call refused, and nothing done: each is told by a call of its own.
+            # One invalid transfer makes the service refuse the batch, and nothing is done. So each is sent alone.
             await asyncio.gather(*map(self._deliver_alone, gathered))
         except Exception as error:
             for waiting in gathered:
@@ -91,13 +91,13 @@ class Gatherer:
 
 
 def batch_call(calls: Sequence[Call[Transfer]]) -> Call[Batch]:
-    """The calls as one."""
+    """One batch call of these calls."""
     elements = b",".join([call.element or b"" for call in calls])
     return Call("POST", "/v1/transfers/batch", Batch, b'{"transfers":[%b]}' % elements)
 
 
 def _settle(waiting: _Waiting, result: TransferResult) -> bool:
-    """Answer the caller, unless what became of its transfer is not known."""
+    """Give the caller its answer or error. Returns False when the result is `unknown`: then it has none yet."""
     if result.status == "unknown":
         return False
     if result.status == "declined":
@@ -115,7 +115,7 @@ def _fail(waiting: _Waiting, error: Exception) -> None:
 
 
 def _of_all(error: Exception, call: Call[Transfer]) -> Exception:
-    """An error of the batch as one of the call."""
+    """The error of a batch as the error of one of its calls."""
     if not isinstance(error, WalletError):
         return error
     if isinstance(error, OutcomeUnknown):

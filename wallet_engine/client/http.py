@@ -1,4 +1,4 @@
-"""What both clients know of HTTP: which connections, which headers, and which errors of them are tried again."""
+"""The HTTP settings of both clients: connections, headers, and the errors of httpx that are retried."""
 
 import ssl
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import httpx
 
 from wallet_engine.client.calls import Call
 
-#: The pool of httpx looks at every connection for every request, so many cost much.
+#: Few, since the pool of httpx scans all its connections for every request.
 CONNECTIONS_MAX: Final = 32
 
 #: The connection could not be made, broke, or gave no answer in time.
@@ -17,14 +17,14 @@ LOST: Final = (
     TimeoutError,
 )
 
-#: Those where nobody was asked: the connection could not be made.
+#: The errors of `LOST` where no connection could be made.
 UNREACHED: Final = (httpx.ConnectError,)
 
 _JSON: Final = {"content-type": "application/json"}
 
 
 def settings(url: str, key: str | None, tls: ssl.SSLContext | None) -> dict[str, Any]:
-    """Arguments of `httpx.Client` and `httpx.AsyncClient`. Raises `ValueError` for a URL of no service."""
+    """The arguments of `httpx.Client` and `httpx.AsyncClient`. Raises `ValueError` for a URL that is not http(s)."""
     given = httpx.URL(url)
     if given.scheme not in ("http", "https") or not given.host:
         raise ValueError(f"a wallet's URL is http://HOST:PORT or https://HOST:PORT, not {url!r}")
@@ -35,6 +35,6 @@ def settings(url: str, key: str | None, tls: ssl.SSLContext | None) -> dict[str,
 
 
 def request_of(call: Call[Any], timeout_s: float) -> dict[str, Any]:
-    """Arguments of `request`."""
+    """The arguments of httpx's `request` for a call."""
     body = {} if call.body is None else {"content": call.body, "headers": _JSON}
     return {"method": call.method, "url": call.path, "timeout": timeout_s, **body}

@@ -1,8 +1,8 @@
-"""What follows from a try of a call: its answer, its error, or another try and when.
+"""Decides what follows a try of a call: its answer, its error, or another try and the wait before it.
 
-Tried again are connections that break, 429, and problems that say that they are `retryable`; with the same id, so that
-nothing is done twice. Waits are random in full between nothing and a bound that doubles (the "full jitter" of Marc
-Brooker, "Exponential Backoff And Jitter", 2015), behind what `Retry-After` asks for. Nothing else is tried again.
+A call is retried after a broken connection, after 429, and after a problem that says `retryable`; after nothing else.
+All tries have the same transaction id, so nothing is done twice. A wait is what `Retry-After` asks for, plus a random
+time between 0 and a bound that doubles ("full jitter": Marc Brooker, "Exponential Backoff And Jitter", 2015).
 """
 
 import random
@@ -27,10 +27,10 @@ T = TypeVar("T")
 
 TRIES_MAX: Final = 5
 DEADLINE_S: Final = 30.0
-#: Longer than a service waits before it answers that it does not know.
+#: Time-out of one try: longer than a service waits before it answers `unknown`.
 TRY_S_MAX: Final = 20.0
 WAIT_S_FIRST: Final = 0.1
-#: Where nobody listens: a process that is started again is there after some seconds, and five tries must outlast that.
+#: First bound when nothing listens at the address: five tries must outlast the restart of a process, some seconds.
 UNREACHED_WAIT_S_FIRST: Final = 1.0
 WAIT_S_MAX: Final = 5.0
 
@@ -38,7 +38,7 @@ _decode_problem: Final = msgspec.json.Decoder(Problem).decode
 
 
 class Policy(NamedTuple):
-    """How long a call is tried. `random` gives a number from 0 to 1."""
+    """The limits of a call's tries. `random` returns a number from 0 to 1."""
 
     deadline_s: float = DEADLINE_S
     tries_max: int = TRIES_MAX
@@ -47,19 +47,19 @@ class Policy(NamedTuple):
 
 
 class Again(NamedTuple):
-    """Another try, after a wait."""
+    """Try again after a wait."""
 
     wait_s: float
 
 
 class Done(NamedTuple, Generic[T]):
-    """The answer."""
+    """The call has its answer."""
 
     value: T
 
 
 class Tries(Generic[T]):
-    """The tries of one call; `now_s` of each method is the time of a clock that only goes on."""
+    """The tries of one call. `now_s` of each method: seconds of one monotonic clock."""
 
     def __init__(self, call: Call[T], policy: Policy, now_s: float) -> None:
         self._call = call
@@ -71,28 +71,29 @@ class Tries(Generic[T]):
         return f"<Tries {self._call.method} {self._call.path} made={self._made}>"
 
     def left_s(self, now_s: float) -> float:
-        """How long the call may still take."""
+        """Seconds until the call's deadline, at least 0.001."""
         return max(0.001, self._until_s - now_s)
 
     def timeout_s(self, now_s: float) -> float:
-        """How long the next try may wait for each part of its answer."""
+        """Time-out of the next try, seconds, for each read."""
         return min(self._policy.try_s_max + self._call.wait_s, self.left_s(now_s))
 
     def lost(self, error: Exception, now_s: float, *, unreached: bool = False) -> Again:
-        """The connection broke, or the answer did not come. Raises `Unavailable` when this was the last try.
+        """The connection broke, or the answer did not come in time.
 
-        `unreached`: there was no connection to begin with.
+        `unreached`: the connection could not be made at all. After the last try it raises `Unavailable`, of a call that
+        may have changed something `OutcomeUnknown`.
         """
         unavailable = Unavailable("no_answer", str(error) or type(error).__name__, retryable=True)
         unavailable.__cause__ = error
         return self._again(unavailable, 0.0, now_s, UNREACHED_WAIT_S_FIRST if unreached else WAIT_S_FIRST)
 
     def received(self, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> Done[T] | Again:
-        """An answer came. Raises `WalletError`."""
+        """An answer came. Raises its error, unless the call is to be retried: a `WalletError`."""
         if 200 <= status < 300 or status == self._call.also:
             return Done(self._decoded(headers, body))
         if status == 404 and self._call.method == "DELETE" and self._made:
-            return Done(self._decoded(headers, b"null"))  # by the try whose answer was lost
+            return Done(self._decoded(headers, b"null"))  # an earlier try deleted it, and its answer was lost
         request_id = headers.get("x-request-id")
         try:
             problem = _decode_problem(body)
@@ -142,7 +143,7 @@ class Tries(Generic[T]):
 
 
 def _foreign(status: int, body: bytes, request_id: str | None) -> WalletError:
-    """An answer that is none of the wallet's: of a proxy between."""
+    """The error of an answer that is not the service's, but that of a proxy in between."""
     said = body[:200].decode("utf-8", "replace")
     kind = RateLimited if status == 429 else Unavailable
     error = kind("unexpected_answer", f"status {status}, and no problem+json: {said!r}", status=status)
@@ -151,7 +152,7 @@ def _foreign(status: int, body: bytes, request_id: str | None) -> WalletError:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """Of a `Retry-After`: the wallet gives seconds, a proxy may give a date."""
+    """Seconds that `Retry-After` asks for; 0 without a valid one. A proxy may send a date in place of seconds."""
     if retry_after is None:
         return 0.0
     if retry_after.isdigit():

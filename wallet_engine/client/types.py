@@ -1,4 +1,4 @@
-"""What the wallet answers. Amounts are `Decimal` in major units; times are aware `datetime`s."""
+"""The answers of the service. Amounts are `Decimal` in major units; times are `datetime`s with time zone."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -8,32 +8,32 @@ from msgspec import Struct
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """What changes something. Both are None where nobody says."""
+    """Base of the answers to calls that change something."""
 
-    #: The same call was answered before, and nothing was done again.
+    #: Whether an earlier call had the same id, so that nothing was done now. None in answers of a batch.
     replayed: bool | None = None
-    #: Where it stands in the journal, for the `min_position` of calls about the past.
+    #: The place in the journal, for `min_position` of calls about the past. None when the service gives none.
     position: str | None = None
 
 
 class Transfer(Answer, frozen=True):
-    """Paid: a transfer or group that succeeded."""
+    """A transfer or group that was paid."""
 
     transaction_id: str
 
 
 class TransferResult(Struct, frozen=True):
-    """One of a batch. `unknown`: it may still happen, ask again with the same id."""
+    """The result of one transfer of a batch. `unknown`: it may have been paid; send it again with the same id."""
 
     transaction_id: str
     status: Literal["success", "declined", "unknown"]
     code: str | None = None
-    #: Why not, and whose side that is; not for programs.
+    #: The reason, and whether it is the payer or the receiver. For people: its text may change.
     detail: str | None = None
 
 
 class Refunds(Struct, frozen=True):
-    """Which transfer a refund is of."""
+    """The transfer that a refund belongs to."""
 
     from_account: str
     transaction_id: str
@@ -50,7 +50,11 @@ class Leg(Struct, frozen=True, omit_defaults=True):
 
 
 class TransferStatus(Struct, frozen=True):
-    """What became of a transfer; `legs` and `leg` are of groups."""
+    """The status of a transfer or group.
+
+    `refunds`: only of a refund. `legs`: only of a group. `leg`: the index of the first leg that could not be made, of a
+    declined group.
+    """
 
     transaction_id: str
     status: Literal["success", "declined", "pending"]
@@ -63,7 +67,7 @@ class TransferStatus(Struct, frozen=True):
 
 
 class Refund(Answer, frozen=True):
-    """Money went back; `refunded_total` and `refundable` are of the original."""
+    """A refund that was paid. `refunded_total` and `refundable`: what went back of the original, and what still can."""
 
     transaction_id: str
     refunded_total: Decimal
@@ -71,7 +75,7 @@ class Refund(Answer, frozen=True):
 
 
 class Hold(Answer, frozen=True):
-    """`amount` is always captured + released + remaining."""
+    """Reserved money. `amount` is always captured + released + remaining."""
 
     hold_id: str
     account_id: str
@@ -87,7 +91,7 @@ class Hold(Answer, frozen=True):
 
 
 class Capture(Answer, frozen=True):
-    """Paid from a hold; `hold` is None when it is so long ago that it is forgotten."""
+    """A capture that was paid. `hold`: its hold now; None for an old capture whose hold is no longer remembered."""
 
     transaction_id: str
     hold: Hold | None
@@ -106,7 +110,7 @@ class OpenedAccount(Struct, frozen=True):
 
 
 class AccountBalance(Struct, frozen=True):
-    """`balance` is available + held; what is pending is not the account's yet."""
+    """`balance` is available + held. `pending` is money on its way to the account, not in `balance`."""
 
     currency: str
     balance: Decimal
@@ -125,16 +129,17 @@ class Account(Struct, frozen=True):
 
 
 class AsOf(Struct, frozen=True):
-    """Until when an answer about the past is complete."""
+    """How complete an answer about the past is: up to the time `at`, which is `lag_s` seconds ago."""
 
     at: datetime
     lag_s: float
 
 
 class Balance(Struct, frozen=True):
-    """Durable. `partition` and `seq` (the entry it stands at) are None for system accounts.
+    """A durable balance.
 
-    `at` and `as_of` are of one of the past: its time, and until when the history is complete.
+    `partition` and `seq`: the newest journal entry that it includes; None for system accounts. `at` and `as_of`: the
+    time of a past balance, and until when the history is complete; None for a present balance.
     """
 
     account_id: str
@@ -154,7 +159,7 @@ class Health(Struct, frozen=True):
 
 
 class Condition(Struct, frozen=True):
-    """Something that keeps transfers from being taken; `partitions` is None when it is all."""
+    """A reason why transfers are not taken. `partitions`: those that it stops; None for all."""
 
     condition: str
     partitions: list[int] | None
@@ -169,6 +174,6 @@ class Readiness(Struct, frozen=True):
 
 
 class Batch(Struct, frozen=True):
-    """Results in the order of the transfers."""
+    """The results of a batch, in the order of its transfers."""
 
     results: list[TransferResult]

@@ -1,4 +1,4 @@
-"""What the wallet tells of what happens, and whom it tells."""
+"""The answers about events and webhooks."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -7,19 +7,19 @@ from msgspec import Struct
 
 
 class Event(Struct, frozen=True):
-    """CloudEvents 1.0. It can come twice, always with the same id; those of one subject come in order."""
+    """An event, as CloudEvents 1.0. It may be delivered twice, with the same id. Events of one subject are in order."""
 
     id: str
     source: str
     type: str
-    #: An account.
+    #: The account.
     subject: str
     time: datetime
     data: dict[str, Any]
 
 
 class Events(Struct, frozen=True):
-    """`next` is what the next call says as `after`."""
+    """A page of events. `next`: the value of `after` for the next call."""
 
     events: list[Event]
     next: str
@@ -33,9 +33,9 @@ class Webhook(Struct, frozen=True):
     description: str
     status: Literal["enabled", "disabled"]
     created_at: datetime
-    #: Why it is disabled.
+    #: Why it was disabled.
     reason: str | None = None
-    #: Shown once, when it is made; for `verify_webhook`.
+    #: For `verify_webhook`. Only in the answer to `create_webhook`.
     secret: str | None = None
 
 
@@ -44,7 +44,7 @@ class Webhooks(Struct, frozen=True):
 
 
 class RotatedSecret(Struct, frozen=True):
-    """Until then what is sent is signed with the secret before, too."""
+    """The new secret. Until `previous_until` deliveries are signed with the old secret too."""
 
     webhook_id: str
     secret: str
@@ -57,7 +57,11 @@ class TestSent(Struct, frozen=True):
 
 
 class Delivery(Struct, frozen=True):
-    """`answer` is the status of the last answer; None without one, and then `error` says why."""
+    """The delivery of an event to a webhook. `parked`: given up after the last attempt.
+
+    `next_at`: time of the next attempt. `tried_at`: time of the last one. `answer`: the HTTP status of its answer; None
+    without an answer, then `error` says why.
+    """
 
     event_id: str
     type: str

@@ -1,4 +1,4 @@
-"""What the wallet answers about the past. Amounts are `Decimal` in major units; times are aware `datetime`s."""
+"""The answers about the past. Amounts are `Decimal` in major units; times are `datetime`s with time zone."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -13,7 +13,7 @@ Status = Literal["success", "declined", "pending"]
 
 
 class Transaction(Struct, frozen=True):
-    """What one transfer did to one account."""
+    """A transfer as one account sees it. `partition`, `seq`: its journal entry."""
 
     transaction_id: str
     type: Kind
@@ -29,12 +29,12 @@ class Transaction(Struct, frozen=True):
     partition: int
     seq: int
     code: str | None = None
-    #: Id of the key that caused it.
+    #: Id of the API key that asked for it.
     key: str | None = None
 
 
 class PastTransfer(Struct, frozen=True):
-    """A transfer as it stands in the history; of a group each leg is one."""
+    """A transfer in the history. Each leg of a group is one."""
 
     transaction_id: str
     type: Kind
@@ -53,7 +53,10 @@ class PastTransfer(Struct, frozen=True):
 
 
 class StatementLine(Struct, frozen=True):
-    """`amount` has a sign. `type` is as of a transaction, or `reversal`: what was refused comes back."""
+    """One change of a balance. `amount` is negative for money paid.
+
+    `type`: as in `Transaction`, or `reversal` for money that came back because the receiver's side refused it.
+    """
 
     at: datetime
     type: str
@@ -69,7 +72,7 @@ class StatementLine(Struct, frozen=True):
 
 
 class Statement(Struct, frozen=True, rename={"from_": "from"}):
-    """The opening balance and all lines add up to the closing balance."""
+    """A statement: the opening balance plus the amounts of all lines is the closing balance."""
 
     account_id: str
     currency: str

@@ -1,4 +1,4 @@
-"""The client for code without an event loop."""
+"""The synchronous client."""
 
 import ssl
 import time
@@ -30,7 +30,7 @@ def _sends(build: Callable[P, Call[T]]) -> Callable[Concatenate["Wallet", P], T]
 
 
 def _walks(build: Callable[P, Call[Any]], _item: type[T]) -> Callable[Concatenate["Wallet", P], Iterator[T]]:
-    """All items of a listing, page by page."""
+    """A method that iterates over all items of a listing. It fetches a page when the one before is used up."""
 
     @wraps(build)
     def method(self: "Wallet", /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
@@ -47,7 +47,8 @@ def _walks(build: Callable[P, Call[Any]], _item: type[T]) -> Callable[Concatenat
 class Wallet:
     """`with Wallet("http://127.0.0.1:8080", key="wk_…") as wallet: wallet.transfer("ann", "bob", "1.00", "USD")`.
 
-    It may be used by many threads at once. Every method may raise `errors.WalletError`.
+    Many threads may use one wallet at the same time. Every method may raise `errors.WalletError`. An iterator over a
+    listing raises it when it fetches a page.
     """
 
     def __init__(
@@ -59,7 +60,11 @@ class Wallet:
         tls: ssl.SSLContext | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`deadline_s`: how long a call may take with all its tries. `tls`: trust, and a certificate of one's own."""
+        """`url`: `http://HOST:PORT` or `https://HOST:PORT`. `key`: the API key, if the service asks for one.
+
+        `deadline_s`: maximum seconds of a call with all its tries. `tls`: the trusted authorities and, if needed, a
+        client certificate; None for those of the system. `transport`: for tests. Raises `ValueError` for another URL.
+        """
         self._http = httpx.Client(**settings(url, key, tls), transport=transport)
         self._policy = Policy(deadline_s)
 
@@ -79,7 +84,10 @@ class Wallet:
         self._http.close()
 
     def send(self, call: Call[T]) -> T:
-        """Make a call of `calls`, as often as it takes. Raises `errors.WalletError`."""
+        """Send a `Call` (of `calls`, `calls_past`, `calls_events`) with retries, and return its answer.
+
+        Raises `errors.WalletError`.
+        """
         tries = Tries(call, self._policy, time.monotonic())
         while True:
             try:
@@ -95,9 +103,10 @@ class Wallet:
             time.sleep(result.wait_s)
 
     def _answer(self, call: Call[Any], tries: Tries[Any]) -> tuple[int, httpx.Headers, bytes]:
-        """Status, headers and body. Raises one of `LOST`, also where the answer comes byte by byte for too long.
+        """Send one try: (status, headers, body). Raises one of `LOST`.
 
-        The timeout of httpx is for each of them.
+        The time-out of httpx covers each read only. So an answer that arrives byte by byte is cut off here, when
+        the deadline of the call has passed.
         """
         now_s = time.monotonic()
         until_s = now_s + tries.left_s(now_s)
@@ -110,7 +119,10 @@ class Wallet:
         return response.status_code, response.headers, bytes(body)
 
     def pages(self, path: str, field: str, **filters: str | int | None) -> Iterator[Any]:
-        """Everything in a listing, page by page while there is a `next_cursor`; `field` is where a page has it."""
+        """Iterate over all items of a listing that has no method here. The items are plain JSON values.
+
+        `path`: such as `/v1/webhooks/ID/deliveries`. `field`: the name of the list in a page.
+        """
         cursor: str | None = None
         while True:
             page = self.send(calls.page(path, **filters, cursor=cursor))
@@ -127,7 +139,11 @@ class Wallet:
         account: str | None = None,
         wait_s: float = 0.0,
     ) -> Iterator[Event]:
-        """All events behind a place. With `wait_s` (up to 30) it waits for more, for ever."""
+        """Iterate over the events after a place, the oldest first; see `calls_events.events_page`.
+
+        Without `wait_s` the iterator ends at the newest event. With `wait_s` (seconds, at most 30) it never ends: each
+        request waits that long for new events. Use `events_page` to keep the place for a restart.
+        """
         while True:
             page = self.events_page(after=after, types=types, account=account, wait_s=wait_s)
             yield from page.events

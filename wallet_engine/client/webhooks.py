@@ -1,4 +1,4 @@
-"""Whether a webhook is the wallet's: Standard Webhooks, https://www.standardwebhooks.com."""
+"""Checks the signature of webhooks: Standard Webhooks, https://www.standardwebhooks.com."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,13 +7,14 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 
 class ForgedWebhook(Exception):
-    """Nobody who knows the secret has signed this, or not just now."""
+    """The signature is wrong or missing, or its time is more than five minutes away from now."""
 
 
 def verify_webhook(body: bytes | str, headers: Mapping[str, str], secret: str) -> Any:
-    """The event in the body. Raises `ForgedWebhook`; `secret` is `whsec_…`, headers are in any case of letters.
+    """Check the signature of a webhook, and return its event: the JSON of the body. Raises `ForgedWebhook`.
 
-    It must be signed within five minutes of now, so that one that was overheard is no use later.
+    `body`: exactly as received. `headers`: names in upper or lower case. `secret`: `whsec_…`. The time of the
+    signature must be within five minutes of now, so that a recorded request cannot be sent again later.
     """
     try:
         return Webhook(secret).verify(body, dict(headers))

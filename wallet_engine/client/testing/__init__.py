@@ -6,8 +6,8 @@
             wallet.transfer("@bank", "alice", "10.00", "USD")
             pay_order(wallet, ...)
 
-What decides is the oracle with which the engine itself is proved; what reads and answers requests is the service's own
-code. It forgets everything when it is closed.
+The same oracle decides that checks the engine, and the service's own code reads and answers the requests. Each wallet
+begins empty.
 """
 
 from contextlib import AbstractContextManager
@@ -24,7 +24,7 @@ _URL = "http://wallet.fake"
 
 
 class FakeWallet(Wallet):
-    """`Wallet` without a cluster."""
+    """A `Wallet` without a cluster. Close it, or use `with`: it has a thread."""
 
     def __init__(self) -> None:
         self.oracle = OracleWallet()
@@ -37,7 +37,7 @@ class FakeWallet(Wallet):
 
 
 class AsyncFakeWallet(AsyncWallet):
-    """`AsyncWallet` without a cluster."""
+    """An `AsyncWallet` without a cluster."""
 
     def __init__(self, *, batching: bool = False) -> None:
         self.oracle = OracleWallet()
@@ -53,7 +53,7 @@ class AsyncFakeWallet(AsyncWallet):
 
 
 class _InProcess(httpx.BaseTransport):
-    """Runs the application on an event loop of its own, in a thread, for callers that may have one or not."""
+    """Runs the application on an event loop in its own thread, so that callers with or without a loop can use it."""
 
     def __init__(self, oracle: OracleWallet) -> None:
         self._app = httpx.ASGITransport(create_app(oracle))

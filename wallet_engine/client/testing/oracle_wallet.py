@@ -1,4 +1,4 @@
-"""`service.api.Wallet` on one partition in memory, where the oracle decides."""
+"""Implements `service.api.Wallet` on one partition in memory. The oracle decides."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -37,18 +37,18 @@ from wallet_engine.service.api import (
 _APPLIED = Outcome.APPLIED.value
 _DONE = (Outcome.APPLIED.value, Outcome.REPEATED.value)
 _STATUS = {"A": "active", "F": "frozen", "C": "closed"}
-#: Before a field of a group, in the memory.
+#: Prefix of a group's field in the dedupe memory.
 _GROUP = "g"
 
 
 class OracleWallet:
-    """Every method answers at once."""
+    """Implements `service.api.Wallet`. No method waits for anything."""
 
     def __init__(self) -> None:
         self._state = PartitionState()
         #: seq -> the one operation of that entry
         self._entries: dict[int, Operation] = {}
-        #: How far its clock is ahead of the machine's.
+        #: Milliseconds by which its clock is ahead of the machine's.
         self.ahead_ms = 0
 
     def __repr__(self) -> str:
@@ -237,7 +237,7 @@ class OracleWallet:
         )
 
     def _answered(self, asked: Operation) -> tuple[str, bool]:
-        """The outcome, of now or of before, and whether it is that of before."""
+        """The outcome, and whether it is that of an earlier call with the same id."""
         outcome = self._decide(asked)
         record = self._record(transfer_field(asked.account, asked.id))
         if outcome != Outcome.REPEATED or record is None:
