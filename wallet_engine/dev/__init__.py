@@ -1,1 +1,1 @@
-"""`wallet-engine dev`: the whole cluster as child processes of one supervisor on one machine."""
+"""`wallet-engine dev`: a whole cluster on one machine, as child processes of one supervisor."""

@@ -1,4 +1,4 @@
-"""What `dev` begins with: its command line, and what it knows before anything runs."""
+"""The start of `dev`: its command line, the first partition map, and the ports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,18 +20,18 @@ class DevOptions:
     port: int
     wishes: Wishes
     apis: int = 1
-    #: Further flags of the journal process.
+    #: More flags for each journal process.
     journal_flags: tuple[str, ...] = ()
-    #: Callers need a key.
+    #: Callers need a key; Redis and ZooKeeper have users.
     auth: bool = False
-    #: PostgreSQL, and a follower with the sinks history and webhooks.
+    #: Start PostgreSQL, and a follower with the sinks history and webhooks.
     history: bool = False
     webhooks_allow_private: bool = False
-    #: Every entry is decided again.
+    #: Start a process that decides every entry again and compares.
     oracle: bool = False
-    #: Our processes know each other by certificates.
+    #: Journal, services and followers use mutual TLS.
     certificates: bool = False
-    #: What `wallet-admin` needs besides, as in `WALLET_<NAME>`.
+    #: More variables for `wallet-admin`: `WALLET_<NAME>` by NAME.
     admin: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -40,12 +40,12 @@ def first_names(layout: Layout) -> list[str]:
 
 
 def first_map(layout: Layout) -> PartitionMap:
-    """Where the partitions are until somebody moves one."""
+    """The partition map of a new cluster: the partitions spread over the shards."""
     return spread(layout.partitions, first_names(layout))
 
 
 def claim_ports(options: DevOptions, journals: int, environ: Mapping[str, str]) -> None:
-    """Claim the ports that were asked for, before any other is chosen. Raises `ConfigError` where one is in use."""
+    """Claim the ports given by flags, before any other is chosen. Raises `ConfigError` when one is in use."""
     wanted = dict.fromkeys(range(options.port, options.port + options.apis), "--port")
     if first := _first_metrics_port(environ):
         wanted |= dict.fromkeys(range(first, first + journals), "WALLET_METRICS_PORT")
@@ -56,25 +56,28 @@ def claim_ports(options: DevOptions, journals: int, environ: Mapping[str, str]) 
 
 
 def port_again(address: str | None) -> int:
-    """The port of an address of the last run if it is free, else another."""
+    """The port of this address of the last run if it is free, else another free one; claimed."""
     port = split_address(address)[1] if address else 0
     return port if port and ports.port_is_free(port) and ports.reserve(port) else ports.free_port()
 
 
 def metrics_port(number: int, environ: Mapping[str, str], last: str | None) -> int:
-    """Where journal copy `number` is measured: the first at WALLET_METRICS_PORT, if given, the others at the next."""
+    """The metrics port of journal copy `number`, from 1: WALLET_METRICS_PORT + number - 1.
+
+    Without that variable, the port of the last run (`last`: `host:port`) or another free one.
+    """
     first = _first_metrics_port(environ)
     return first + number - 1 if first else port_again(last)
 
 
 def _first_metrics_port(environ: Mapping[str, str]) -> int:
-    """WALLET_METRICS_PORT, or 0 where it is not given."""
+    """WALLET_METRICS_PORT; 0 when it is not set or no number."""
     first = environ.get("WALLET_METRICS_PORT", "")
     return int(first) if first.isdecimal() else 0
 
 
 def ports_of(shards: Mapping[str, Shard]) -> dict[str, int]:
-    """Node name -> the port it had."""
+    """Name of each Redis node -> its port in the last run."""
     return {
         node_name(shard.name, index): split_address(address)[1]
         for shard in shards.values()

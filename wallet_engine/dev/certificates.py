@@ -1,6 +1,6 @@
-"""The certificates of a cluster that `dev --certificates` made: an authority in `ca/`, and one for each process.
+"""The certificates of `dev --certificates`: an authority in `ca/`, and a certificate for each process.
 
-All are made when they are first needed, and made anew before they end.
+They are made when they are first needed. A process's certificate is renewed at a start shortly before it expires.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from wallet_engine.routing.zookeeper_tls import ZooKeeperTls
 from wallet_engine.telemetry.authority import Authority, Pair, holder_of, pair_of
 
 _NAME: Final = "wallet-engine dev"
-#: A cluster for development seldom runs for as long without being started anew.
+#: A start renews certificates that expire within this time: a development cluster seldom runs longer.
 _RENEW_BEFORE: Final = timedelta(days=30)
 
 _ADMIN: Final = Principal(PeerRole.ADMIN, "dev")
@@ -25,7 +25,7 @@ _ROLES: Final = {"journal": PeerRole.JOURNAL, "serve": PeerRole.SERVICE, "follow
 
 
 class Certificates:
-    """Those of one data directory; nothing is made before it is asked for."""
+    """The certificates of one data directory. Methods raise `ConfigError` when one cannot be made."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -49,33 +49,36 @@ class Certificates:
         return authority.issue(principal, hosts=hosts, renew=True)
 
     def flags(self, verb: str, name: str) -> tuple[str, ...]:
-        """For the process of this name that runs this verb of `wallet-engine`: `journal`, `journal-j1`."""
+        """Peer flags for a process of this name that runs this verb: `journal-j1` runs `journal`."""
         return _as_flags("peer", self._files(_holder(verb, name)))
 
     def zookeeper_flags(self, verb: str, name: str) -> tuple[str, ...]:
-        """The same, for its connections to ZooKeeper."""
+        """Flags for the same process's connections to ZooKeeper."""
         return _as_flags("zookeeper", self._files(_holder(verb, name)))
 
     def redis_flags(self, verb: str, name: str) -> tuple[str, ...]:
-        """The same, for its connections to Redis."""
+        """Flags for the same process's connections to Redis."""
         return _as_flags("redis", self._files(_holder(verb, name)))
 
     def variables(self, *to: str) -> dict[str, str]:
-        """For `wallet-admin`, as variables without their prefix; `to`: `PEER`, `ZOOKEEPER`, `REDIS`."""
+        """Environment variables for `wallet-admin`, without the prefix `WALLET_`.
+
+        `to`: the servers they are for, of `PEER`, `ZOOKEEPER` and `REDIS`.
+        """
         files = dict(zip(("CA", "CERT", "KEY"), map(str, self._files(_ADMIN)), strict=True))
         return {f"{other}_{name}": path for other in to for name, path in files.items()}
 
     def zookeeper_tls(self) -> ZooKeeperTls:
-        """That of `dev` itself."""
+        """The TLS files of `dev` itself for ZooKeeper."""
         return ZooKeeperTls(*self.of_dev())
 
     def for_zookeeper(self) -> tuple[bytes, bytes]:
-        """Key and certificate of the server in one, as it reads them; and whom it believes."""
+        """The PEM texts for the ZooKeeper server: its key and certificate in one, and the authority it trusts."""
         pair = self._of(_ZOOKEEPER, hosts=_HOSTS)
         return pair.key.read_bytes() + pair.cert.read_bytes(), self._authority.pair.cert.read_bytes()
 
     def for_redis(self) -> tuple[Path, Path, Path]:
-        """Authority, certificate and key of every node; for its connections to other nodes, too."""
+        """Authority, certificate and key that all Redis nodes share, also for connections among them."""
         pair = self._of(_REDIS, hosts=_HOSTS)
         return self._authority.pair.cert, pair.cert, pair.key
 

@@ -1,4 +1,4 @@
-"""The files of `cluster_config/`, from a checkout or from an installed wheel."""
+"""Finds the files of `cluster_config/`, in a checkout or in an installed wheel."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def config_path(name: str) -> Path:
-    """Path of `cluster_config/<name>`. Raises `ConfigError` when the installation lacks it."""
+    """The path of `cluster_config/<name>`. Raises `ConfigError` when the installation does not have the file."""
     for folder in (_PACKAGE.parent / "cluster_config", _PACKAGE / "_cluster_config"):
         path = folder / name
         if path.is_file():

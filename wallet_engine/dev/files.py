@@ -1,4 +1,4 @@
-"""Files that are replaced whole, so that a full disk or a kill leaves the old one or the new one."""
+"""Replaces files atomically: after a full disk or a kill the old file or the new one is there, never a part."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = 0o666) -> None:
-    """`mode` is that of the file, less what the umask takes. Raises `OSError`, and then the old file stays."""
+    """Replace the file. `mode`: its permissions, before the umask. Raises OSError; then the old file is kept."""
     fresh = path.with_name(path.name + ".new")
     try:
         fresh.unlink(missing_ok=True)

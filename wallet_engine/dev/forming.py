@@ -1,4 +1,4 @@
-"""Making one Redis Cluster of nodes that this process has started, and waiting for it."""
+"""Forms a Redis Cluster of nodes that this process has started, and waits for it."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,10 @@ from wallet_engine.redis_store import forming
 
 
 def form_cluster(shards: Sequence[Sequence[RedisEndpoint]], ownership: Sequence[Sequence[range]]) -> None:
-    """`redis_store.forming.form_cluster`. Raises `StartFailed`."""
+    """Form a cluster as `redis_store.forming.form_cluster` does; each shard's first node becomes primary.
+
+    `ownership`: the slot ranges of each shard. Raises `StartFailed`.
+    """
     try:
         forming.form_cluster([[node.address for node in shard] for shard in shards], ownership)
     except ConfigError as error:
@@ -18,7 +21,7 @@ def form_cluster(shards: Sequence[Sequence[RedisEndpoint]], ownership: Sequence[
 
 
 def wait_cluster_ok(nodes: Sequence[RedisEndpoint], timeout_s: float) -> None:
-    """Return when every node says `cluster_state:ok`. Raises `StartFailed` naming those that do not."""
+    """Return when every node says `cluster_state:ok`. Raises `StartFailed` with the nodes that do not."""
     waiting = list(nodes)
 
     def all_seen() -> bool:

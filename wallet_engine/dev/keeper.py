@@ -1,4 +1,4 @@
-"""Keeping child processes alive: who runs, who died, when to start it again."""
+"""Keeps child processes alive: notices which ones died, and restarts them with a back-off."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -10,21 +10,21 @@ from wallet_engine.dev.state import STOP_ORDER, ProcessInfo
 
 BACKOFF_S_FIRST: Final = 0.1
 BACKOFF_S_MAX: Final = 5.0
-#: A process that lived this long was healthy: its earlier deaths are forgotten.
+#: The count of deaths starts again at 0 for a process that lived this long.
 HEALTHY_S: Final = 10.0
 
 
 @dataclass(slots=True)
 class Kept:
-    """A child that is started again when it ends."""
+    """A child that is restarted when it ends."""
 
     role: str
     child: Child
     address: str
     shard: str | None = None
-    #: Asked after a death, with the time since: may it be started again already?
+    #: Called after a death with the seconds since then. Returns whether the child may be restarted now.
     may_restart: Callable[[float], bool] = field(default=lambda dead_s: True, repr=False)
-    #: Where a journal copy is measured.
+    #: `host:port` of the `/metrics` of a journal copy.
     metrics: str | None = None
     deaths: int = 0
     started_at: float = field(default_factory=time.monotonic)
@@ -37,7 +37,10 @@ class Kept:
 
 
 class Keeper:
-    """All children of one supervisor. `changed` is called after every start and every death noticed."""
+    """All children of one supervisor.
+
+    `say` reports in words. `changed` is called after every start and after every death that is noticed.
+    """
 
     def __init__(self, say: Callable[[str], None], changed: Callable[[], None]) -> None:
         self._say = say
@@ -49,22 +52,22 @@ class Keeper:
 
     @property
     def living(self) -> list[Kept]:
-        """Those not known to be dead."""
+        """The children that are not known to be dead."""
         return [kept for kept in self._kept if kept.died_at is None]
 
     def keep(self, kept: Kept) -> Kept:
-        """Take charge of a child that was just started."""
+        """Look after a child that was just started."""
         self._kept.append(kept)
         self._changed()
         return kept
 
     def start(self, kept: Kept) -> Kept:
-        """Start a child and take charge of it."""
+        """Start a child and look after it. Raises `StartFailed`."""
         kept.child.start()
         return self.keep(kept)
 
     def tend(self) -> None:
-        """Notice dead processes and restart those that may be; call it often, it never blocks for long."""
+        """Notice dead processes, and restart those that may be restarted. Call it often: it returns at once."""
         for kept in self._kept:
             self._tend(kept, time.monotonic())
 
@@ -92,7 +95,7 @@ class Keeper:
         self._changed()
 
     def check_deaths(self, kept: Iterable[Kept], deaths_max: int) -> None:
-        """Raise `StartFailed` for the first that died so often: it will not come up by itself."""
+        """Raise `StartFailed` for the first child that died `deaths_max` times: another restart will not help."""
         for one in kept:
             if one.deaths >= deaths_max:
                 raise StartFailed(
@@ -100,7 +103,7 @@ class Keeper:
                 )
 
     def stop(self) -> None:
-        """Stop all, role after role, and wait for them."""
+        """Stop all children, one role after the other (`STOP_ORDER`), and wait for them."""
         for role in STOP_ORDER:
             children = [kept.child for kept in self._kept if kept.role == role]
             stop_all(children)
@@ -108,5 +111,5 @@ class Keeper:
 
 
 def backoff_s(deaths: int) -> float:
-    """How long to wait before the next start: at once the first time, then doubling up to a bound."""
+    """Seconds to wait before the next start: 0 the first time, then doubling up to `BACKOFF_S_MAX`."""
     return 0.0 if deaths <= 1 else min(BACKOFF_S_FIRST * 2 ** min(deaths - 2, 16), BACKOFF_S_MAX)

@@ -1,4 +1,4 @@
-"""The keys of a cluster that `dev --auth` made, one for each role, in a file that only its owner can read.
+"""The API keys of `dev --auth`, one for each role, in a file that only its owner can read.
 
 keys.json   {"admin": "wk_…", "payer": "wk_…", …}
 """
@@ -15,14 +15,14 @@ from wallet_engine.routing.api_keys import ApiKey, Role, new_key
 from wallet_engine.routing.directory import Directory
 from wallet_engine.service.keyring import Keyring, Unauthenticated
 
-#: Names of these keys begin so.
+#: The names of these keys begin with this and a hyphen.
 _NAME_BEGIN: Final = "dev"
 
 
 def provide_keys(directory: Directory, data_dir: Path) -> str:
-    """See to it that there is a key for every role, and write the file; what is there and good stays.
+    """Make the keys that are missing or no longer valid, and write the file. Returns the key of the role `admin`.
 
-    Returns the key of the role `admin`.
+    Raises `ConfigError` when the file cannot be read, and OSError when it cannot be written.
     """
     path = data_dir / "keys.json"
     shown = _read(path)
@@ -52,7 +52,7 @@ def _is_good(ring: Keyring, shown: str | None) -> bool:
 
 
 def _make(directory: Directory, role: Role) -> str:
-    """A key of that role, in place of one of an earlier start that nobody has any more."""
+    """Make a key of this role. It replaces the key of the same name from an earlier start."""
     name = f"{_NAME_BEGIN}-{role.value}"
     key, shown = new_key(ApiKey(id="", name=name, role=role))
 

@@ -1,4 +1,4 @@
-"""The settings that a data directory was made with. Later starts keep them and refuse others."""
+"""The settings that a data directory was created with. Later starts keep them and refuse others."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ JOURNALS_DEFAULT: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the command line asked for; None where it said nothing."""
+    """The settings from the command line; None for a flag that was not given."""
 
     shards: int | None = None
     replicas: int | None = None
@@ -35,8 +35,8 @@ class Wishes:
 class Layout:
     """The contents of `DIR/layout.json`, written at the first start.
 
-    Shards may be added and partitions moved later: the directory (ZooKeeper or the map file) knows those as
-    they are now. Here stands what the first start was told.
+    These are the settings of the first start. Shards may be added and partitions moved later: only the directory
+    (ZooKeeper or the map file) has the present ones.
     """
 
     embedded: bool
@@ -48,7 +48,7 @@ class Layout:
 
     @classmethod
     def load(cls, path: Path) -> "Layout | None":
-        """The layout of an existing data directory. Raises `Corruption` when the file is not one."""
+        """The layout in the file; None without a file. Raises `Corruption` when the file is no layout."""
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
@@ -70,12 +70,12 @@ class Layout:
         return self.journals // 2 + 1
 
     def save(self, path: Path) -> None:
-        """Raises `OSError`."""
+        """Write the file. Raises OSError."""
         replace_file(path, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
 
 
 def settle(stored: Layout | None, wishes: Wishes, data_dir: Path) -> Layout:
-    """The layout to start with. Raises `ConfigError` when a wish contradicts the stored one."""
+    """The layout to start with. Raises `ConfigError` when a flag contradicts the stored layout."""
     if stored is None:
         return Layout(
             wishes.embedded,
@@ -101,7 +101,7 @@ def settle(stored: Layout | None, wishes: Wishes, data_dir: Path) -> Layout:
 
 
 def ownership_of(partition_map: PartitionMap, shards: Iterable[str]) -> dict[str, list[range]]:
-    """The slot ranges of each shard, neighbours joined; nothing for a shard without partitions."""
+    """Shard -> its slot ranges, adjacent ones joined; empty for a shard without partitions."""
     ownership: dict[str, list[range]] = {shard: [] for shard in shards}
     count = len(partition_map.partitions)
     for partition, entry in enumerate(partition_map.partitions):

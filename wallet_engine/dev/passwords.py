@@ -1,4 +1,4 @@
-"""Passwords that `dev` makes on the spot, each in a file of its own."""
+"""Passwords that `dev` makes when they are first needed, one file each."""
 
 import secrets
 from pathlib import Path
@@ -12,7 +12,10 @@ _PASSWORD_BYTES: Final = 32
 
 
 def password_in(file: Path, what: str) -> str:
-    """The password in the file, which is made if it is missing. Raises `ConfigError`, which names it by `what`."""
+    """The password in the file. A missing file is created with a random password.
+
+    `what` names the password in error messages. Raises `ConfigError`, and OSError when the file cannot be written.
+    """
     if not file.exists():
         file.parent.mkdir(mode=0o700, exist_ok=True)
         replace_file(file, f"{secrets.token_hex(_PASSWORD_BYTES)}\n".encode(), mode=OWNER_ONLY)

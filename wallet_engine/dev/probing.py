@@ -1,4 +1,4 @@
-"""What an API process says of itself: read to wait until it serves."""
+"""Asks an API process whether it is ready."""
 
 import http.client
 import json
@@ -8,9 +8,9 @@ PROBE_S_MAX: Final = 2.0
 
 
 def probe(address: str) -> tuple[bool, str]:
-    """Whether an API process takes transfers of every partition, and the beginning of what its `/readyz` says.
+    """Whether an API process takes transfers of every partition, and the first 300 bytes of its `/readyz`.
 
-    Nothing is waited for that does not end by itself: partitions that are stopped.
+    Stopped partitions do not matter: waiting does not help them. Never raises for a process that does not answer.
     """
     connection = http.client.HTTPConnection(address, timeout=PROBE_S_MAX)
     try:

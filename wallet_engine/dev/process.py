@@ -1,4 +1,4 @@
-"""Child processes, and processes recognised again after the one that started them is gone."""
+"""Child processes, and how to recognise them again after their parent has died."""
 
 import contextlib
 import os
@@ -16,50 +16,51 @@ from wallet_engine.routing.processes import birth_of
 
 STOP_S_MAX: Final = 10.0
 POLL_S: Final = 0.02
-#: A log larger than this when its process starts is moved aside; one older log is kept.
+#: A log larger than this is renamed when its process starts; one older log is kept.
 LOG_BYTES_MAX: Final = 64 * 1024 * 1024
 LOG_TAIL_BYTES_MAX: Final = 4096
 IDENTITY_S_MAX: Final = 1.0
 
 
 def share_cores() -> None:
-    """Have this process, and what it starts from here on, wake up without preempting each other (`SCHED_BATCH`).
+    """Run this process and its future children under `SCHED_BATCH`: a process that wakes up preempts none of them.
 
-    On one machine the engine's processes wake each other some thousand times a second: each then finishes what it
-    is at before the next one has its turn. See sched(7).
+    On one machine the engine's processes wake each other some thousand times a second. Under this policy a running
+    process finishes its work before the next one gets the core. See sched(7).
     """
     _take_policy(os.SCHED_BATCH)
 
 
 def preempt_others() -> None:
-    """Have this process, and what it starts from here on, take a core when it wakes up (`SCHED_OTHER`).
+    """Run this process and its future children under `SCHED_OTHER`: a process that wakes up may preempt others.
 
-    For payments beside a follower and PostgreSQL: at each hop they would wait for the next tick, up to 4 ms.
+    For payments beside a follower and PostgreSQL: without it each hop of a payment could wait for the next tick, up
+    to 4 ms.
     """
     _take_policy(os.SCHED_OTHER)
 
 
 def _take_policy(policy: int) -> None:
-    with contextlib.suppress(OSError):  # where the system forbids it, it is only less quick
+    with contextlib.suppress(OSError):  # without the permission everything works, only slower
         os.sched_setscheduler(0, policy, os.sched_param(0))
 
 
 class StartFailed(WalletError):
-    """A child process did not come up; the text says which, why and where its log is."""
+    """A child process did not start. The text names the process, the reason and its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One process and no other: a process id alone may be given to another program later."""
+    """Identifies one process. A process id alone does not: the kernel may reuse it for another program."""
 
     pid: int
-    #: Boot and start time, as `birth_of` gives them.
+    #: Boot id and start time, from `birth_of`.
     birth: str
     argv: tuple[str, ...]
 
 
 def identify(pid: int) -> Identity | None:
-    """The process that has this id now; None when there is none or it is only waiting to be reaped."""
+    """The process that has this id now; None when there is none, or when it is a zombie."""
     birth = birth_of(pid)
     try:
         argv = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -69,16 +70,19 @@ def identify(pid: int) -> Identity | None:
 
 
 def stop_identified(identity: Identity, grace_s: float = STOP_S_MAX) -> bool:
-    """End exactly this process, SIGTERM first; whether it was still there. Never touches another one."""
+    """End exactly this process: SIGTERM, then SIGKILL after `grace_s`. Returns whether it was still running.
+
+    Never signals another process that has got the same id.
+    """
     try:
         handle = os.pidfd_open(identity.pid)
     except OSError:
         return False
     try:
-        # Looked at after the handle was taken: from here on the handle cannot mean another process.
+        # Checked after the handle was opened: a handle always refers to the same process.
         if identify(identity.pid) != identity:
             return False
-        ended = select.poll()  # select() knows no handle above 1023
+        ended = select.poll()  # select() does not support descriptors above 1023
         ended.register(handle, select.POLLIN)
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
@@ -91,7 +95,7 @@ def stop_identified(identity: Identity, grace_s: float = STOP_S_MAX) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, *, poll_s: float = POLL_S) -> bool:
-    """Whether the condition came true in time."""
+    """Poll the condition until it is true. Returns False when `timeout_s` passes first."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() >= deadline:
@@ -101,9 +105,9 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, *, poll_s: float
 
 
 class Child:
-    """A process started from here, in a session of its own, its output appended to a log file.
+    """A child process in its own session, with its output appended to a log file.
 
-    Its own session keeps Ctrl-C in a terminal away from it: its parent stops it, in the right order.
+    Because of the session, Ctrl-C in a terminal does not reach the child: the parent stops it, in the right order.
     """
 
     def __init__(
@@ -115,7 +119,7 @@ class Child:
         environ: Mapping[str, str] | None = None,
         folder: Path | None = None,
     ) -> None:
-        """`folder`: the directory in which it runs, if not that of this process."""
+        """`folder`: the child's working directory; None for that of this process."""
         self.name = name
         self.argv = list(argv)
         self.log = log
@@ -129,7 +133,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Process id of the last start."""
+        """The process id of the last start. Raises `RuntimeError` before the first one."""
         if self._process is None:
             raise RuntimeError(f"{self.name} was never started")
         return self._process.pid
@@ -140,7 +144,7 @@ class Child:
 
     @property
     def status(self) -> int | None:
-        """Exit status of the last run (negative: the signal that ended it); None while it lives."""
+        """The exit status of the last run (negative: the signal that ended it); None while it runs."""
         return self._process.poll() if self._process is not None else None
 
     def start(self) -> None:
@@ -162,7 +166,7 @@ class Child:
         wait_until(self._has_identity, IDENTITY_S_MAX, poll_s=0.001)
 
     def _open_log(self) -> BinaryIO:
-        """The log, or where nothing is kept while the disk does not take one: a process matters more than its log."""
+        """Open the log. When it cannot be written, open /dev/null: the process is more important than its log."""
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
@@ -172,12 +176,12 @@ class Child:
             return Path(os.devnull).open("ab")
 
     def _has_identity(self) -> bool:
-        """Take down who the child is; execve shows the command line a moment after it let the parent go on."""
+        """Note the child's identity. Its command line is visible only a moment after `Popen` returns."""
         self.identity = identify(self.pid)
         return self.identity is None or self.identity.argv != ()
 
     def send_signal(self, number: int) -> None:
-        """Deliver a signal if the process lives. Before it was waited for, its id is its own."""
+        """Send a signal if the process runs. The id cannot be reused before the process was waited for."""
         if self._process is not None:
             self._process.send_signal(number)
 
@@ -185,12 +189,12 @@ class Child:
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL, and wait until the process has ended, at most `STOP_S_MAX`."""
         self.send_signal(signal.SIGKILL)
         self.wait(STOP_S_MAX)
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether the process has ended in time."""
+        """Wait for the end of the process. Returns False when `timeout_s` passes first."""
         if self._process is None:
             return True
         try:
@@ -200,20 +204,20 @@ class Child:
         return True
 
     def stop(self, grace_s: float = STOP_S_MAX) -> None:
-        """SIGTERM, and SIGKILL when that did not help in time. Returns when the process is gone."""
+        """Send SIGTERM, and SIGKILL after `grace_s`. Returns when the process has ended."""
         self.terminate()
         if not self.wait(grace_s):
             self.kill()
 
     def wait_ready(self, ready: Callable[[], bool], timeout_s: float) -> None:
-        """Return when `ready()`; raises `StartFailed` when the process ends or the time is up before."""
+        """Return when `ready()` is true. Raises `StartFailed` when the process ends or the time passes first."""
         if not wait_until(lambda: not self.alive or ready(), timeout_s):
             raise StartFailed(f"{self.name} is not ready after {timeout_s:.0f} s{self.last_words()}")
         if not self.alive:
             raise StartFailed(f"{self.name} ended with status {self.status}{self.last_words()}")
 
     def last_words(self) -> str:
-        """The last line of the log and where to find it, to be appended to an error."""
+        """The last line of the log and the log's path, to append to an error message; empty without a log."""
         try:
             with self.log.open("rb") as log:
                 log.seek(max(0, self.log.stat().st_size - LOG_TAIL_BYTES_MAX))
@@ -225,7 +229,7 @@ class Child:
 
 
 def stop_all(children: Sequence[Child], grace_s: float = STOP_S_MAX) -> None:
-    """SIGTERM to all, then wait for all; SIGKILL for those that do not end in time."""
+    """Send SIGTERM to all, then wait for each. A child that does not end within `grace_s` gets SIGKILL."""
     for child in children:
         child.terminate()
     for child in children:

@@ -11,24 +11,24 @@ from wallet_engine.dev.process import StartFailed, stop_all
 from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.redis_store.forming import FORM_S_MAX
 
-#: Tries with other ports when another program took one between choice and start.
+#: Starts of a node, each on another port: another program may take a port between choice and start.
 START_TRIES_MAX: Final = 5
-#: Longer than detection (cluster-node-timeout, 3 s) and election take together.
+#: More than the detection of a failure (cluster-node-timeout, 3 s) and the election take together.
 FAILOVER_S_MAX: Final = 10.0
 
 Ownership = Mapping[str, Sequence[range]]
 
 
 def node_name(shard: str, index: int) -> str:
-    """Name of the index-th node of a shard, from 1: `s1-1` is born primary, `s1-2` its first replica."""
+    """The name of a shard's node; `index` begins at 1. `s1-1` starts as primary, `s1-2` as its first replica."""
     return f"{shard}-{index}"
 
 
 class RedisCluster:
-    """Primaries and replicas, in memory only: every `start` makes the cluster anew.
+    """Primaries and replicas, in memory only: every `start` makes a new, empty cluster.
 
-    `ownership` gives each shard its slot ranges; a shard may own none. `wanted_ports` gives ports to take
-    again if they are still free, by node name.
+    `ownership`: the slot ranges of each shard, which may be empty. `replicas`: for each primary, or by shard.
+    `wanted_ports`: ports by node name, used if they are free.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class RedisCluster:
         node_flags: Sequence[str] = (),
         tls: bool = False,
     ) -> None:
-        """`node_flags` are given to every node beside its own; with `tls` they name its certificate."""
+        """`node_flags`: more flags for every node; with `tls` they must name its certificate."""
         self.binary = binary
         self.directory = directory
         self.logs = logs
@@ -68,7 +68,7 @@ class RedisCluster:
     def start(self, on_start: Callable[[RedisNode], None] = lambda node: None) -> None:
         """Start every node, form the cluster and return when every node says `cluster_state:ok`.
 
-        `on_start` is called with each node once it runs. Raises `StartFailed`, with nothing left running.
+        `on_start` is called with each node when it answers. Raises `StartFailed`; then no node is left running.
         """
         try:
             for shard in self.ownership:
@@ -83,7 +83,7 @@ class RedisCluster:
 
     @property
     def size(self) -> int:
-        """Nodes of all shards."""
+        """The number of nodes of all shards."""
         return sum(1 + self.replicas_of(shard) for shard in self.ownership)
 
     def replicas_of(self, shard: str) -> int:
@@ -112,16 +112,16 @@ class RedisCluster:
         raise AssertionError("unreachable")
 
     def stop(self) -> None:
-        """Stop every node, all at once, and wait for them."""
+        """Stop all nodes at the same time, and wait for them."""
         stop_all(list(self.nodes.values()))
 
     def kill(self) -> None:
-        """SIGKILL every node."""
+        """Send SIGKILL to every node, and wait for it."""
         for node in self.nodes.values():
             node.kill()
 
     def shard_nodes(self, shard: str) -> list[RedisNode]:
-        """The nodes of a shard in the order of their names; any of them may be the primary now."""
+        """The nodes of a shard in the order of their start. Any of them may be the primary now."""
         return [node for node in self.nodes.values() if node.shard == shard]
 
     def addresses(self) -> dict[str, list[str]]:
@@ -129,20 +129,20 @@ class RedisCluster:
         return {shard: [node.address for node in self.shard_nodes(shard)] for shard in self.ownership}
 
     def primary(self, shard: str) -> RedisNode:
-        """The node of the shard that is primary now. Raises `StartFailed` when none is."""
+        """The present primary of the shard. Raises `StartFailed` when there is none."""
         for node in self.shard_nodes(shard):
             if node.alive and node.is_primary():
                 return node
         raise StartFailed(f"shard {shard} has no primary now")
 
     def wait_ok(self, timeout_s: float = FORM_S_MAX) -> None:
-        """Return when every living node says `cluster_state:ok`. Raises `StartFailed`."""
+        """Return when every running node says `cluster_state:ok`. Raises `StartFailed`."""
         wait_cluster_ok([node for node in self.nodes.values() if node.alive], timeout_s)
 
     def failover_possible(self, dead: RedisNode) -> bool:
-        """Whether the others can still promote a replica of the dead node's shard.
+        """Whether the other primaries can promote a replica of the dead node's shard.
 
-        A promotion takes the votes of a majority of all primaries, the dead one included.
+        That needs the votes of a majority of all primaries, where the dead one counts as a primary too.
         """
         replicas = [node for node in self.shard_nodes(dead.shard) if node is not dead and node.alive]
         others = [n for s in self.ownership if s != dead.shard for n in self.shard_nodes(s) if n.alive]

@@ -1,4 +1,4 @@
-"""One Redis node in cluster mode: an address to talk to, and a process of this machine behind it."""
+"""One Redis node in cluster mode: its address and commands, and the local process behind it."""
 
 import contextlib
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from wallet_engine.redis_store.login import login
 
 START_S_MAX: Final = 10.0
 COMMAND_S_MAX: Final = 5.0
-#: For questions that are asked again and again: a node that hangs must not hold up who watches it.
+#: Time-out of repeated checks: a node that hangs must not delay the thread that watches it.
 PROBE_S_MAX: Final = 1.0
 
 
 class RedisEndpoint:
-    """A node that listens somewhere: what can be asked of it and told to it. `host` is an IP address."""
+    """The address of a node, and the commands that `dev` sends to it. `host` is an IP address."""
 
     def __init__(self, name: str, host: str, port: int) -> None:
         self.name = name
@@ -38,7 +38,7 @@ class RedisEndpoint:
         return join_address(self.host, self.port)
 
     def client(self, timeout_s: float = COMMAND_S_MAX) -> redis.Redis:
-        """A new connection for administration: nothing is retried. The caller closes it."""
+        """A new connection for administration, without retries. The caller closes it."""
         return redis.Redis(
             host=self.host,
             port=self.port,
@@ -49,9 +49,9 @@ class RedisEndpoint:
         )
 
     def command(self, *arguments: str | int, timeout_s: float = COMMAND_S_MAX) -> Any:
-        """The answer to one command; raises what redis-py raises.
+        """The answer to one command, over a new connection. Raises `redis.RedisError`.
 
-        Give a subcommand as a word of its own (`"CLUSTER", "NODES"`): redis-py then leaves the answer alone.
+        Give a subcommand as a separate word (`"CLUSTER", "NODES"`): then redis-py does not parse the answer.
         """
         with contextlib.closing(self.client(timeout_s)) as client:
             return client.execute_command(*arguments)  # type: ignore[no-untyped-call]
@@ -63,15 +63,15 @@ class RedisEndpoint:
             return False
 
     def node_id(self) -> str:
-        """The node's id in its cluster: stable over restarts as long as nodes.conf is kept."""
+        """The node's id in its cluster. It survives restarts as long as nodes.conf is kept."""
         return _text(self.command("CLUSTER", "MYID"))
 
     def cluster_ok(self) -> bool:
-        """Whether the node is in a cluster that it believes to be up."""
+        """Whether the node says `cluster_state:ok`. False when it does not answer."""
         return self.cluster_info().get("cluster_state") == "ok"
 
     def cluster_info(self) -> dict[str, str]:
-        """`CLUSTER INFO`, or nothing while the node does not answer."""
+        """The fields of `CLUSTER INFO`; empty when the node does not answer."""
         try:
             answer = _text(self.command("CLUSTER", "INFO", timeout_s=PROBE_S_MAX))
         except redis.RedisError:
@@ -79,7 +79,7 @@ class RedisEndpoint:
         return dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
 
     def cluster_nodes(self) -> list[list[str]]:
-        """The words of each line of `CLUSTER NODES` (id, address, flags, ...; slots from the ninth on)."""
+        """The words of each line of `CLUSTER NODES`: id, address, flags, …; the slots begin at the ninth word."""
         return [line.split() for line in _text(self.command("CLUSTER", "NODES")).splitlines()]
 
     def is_primary(self) -> bool:
@@ -99,15 +99,15 @@ class RedisEndpoint:
         return _text(answer[0]) == "slave" and _text(answer[3]) == "connected"
 
     def last_words(self) -> str:
-        """What to append to an error about this node."""
+        """Text to append to an error message about this node."""
         return f" ({self.address})"
 
 
 class RedisNode(Child, RedisEndpoint):
-    """A node of a Redis Cluster on 127.0.0.1, in a directory of its own.
+    """A node of a Redis Cluster on 127.0.0.1, with its own directory.
 
-    Its memory ends with the process: nothing is kept on disk but `nodes.conf`, from which a node started
-    again knows its identity, its slots and its peers.
+    The data are lost when the process ends: only `nodes.conf` is on disk. A restarted node reads its id, its
+    slots and its peers from that file.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class RedisNode(Child, RedisEndpoint):
         flags: Sequence[str] = (),
         tls: bool = False,
     ) -> None:
-        """With `tls` it speaks nothing else; `flags` then name its certificate."""
+        """`tls`: the node listens for TLS only; `flags` must then name its certificate."""
         self.shard = shard
         self.directory = directory
         argv = [
@@ -147,7 +147,7 @@ class RedisNode(Child, RedisEndpoint):
         self.wait_ready(self.answers, START_S_MAX)
 
     def wipe(self) -> None:
-        """Forget the cluster this node was part of. Only while it is stopped."""
+        """Delete `nodes.conf` and any dump, so that the node forgets its cluster. Only while it is stopped."""
         for leftover in ("nodes.conf", "dump.rdb"):
             (self.directory / leftover).unlink(missing_ok=True)
 

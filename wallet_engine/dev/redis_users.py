@@ -1,10 +1,10 @@
-"""The users of the Redis nodes that `dev --auth` starts. Nobody else is let in; passwords are made on the spot.
+"""The users of the Redis nodes that `dev --auth` starts. The default user is off; passwords are random.
 
-Where the Redis found speaks TLS the nodes speak nothing else, and ask who comes for a certificate.
+When the Redis binary supports TLS, the nodes listen for TLS only and require a client certificate.
 
 redis-api.pw  redis-journal.pw  redis-admin.pw    the password of each user
-redis-replica.pw                                  that of replicas towards their primaries
-redis-users.acl  redis-auth.conf                  what the nodes read
+redis-replica.pw                                  the password of replicas towards their primaries
+redis-users.acl  redis-auth.conf                  configuration that the nodes read
 """
 
 from pathlib import Path
@@ -18,15 +18,15 @@ from wallet_engine.redis_store.acl import ADMIN, API, JOURNAL, AclUser, acl_user
 from wallet_engine.redis_store.login import Login
 
 _REPLICA: Final = AclUser("replica", ("+psync", "+replconf", "+ping"))
-#: The user that a verb of `wallet-engine` logs in as; the oracle stops partitions, as the journal may.
+#: The Redis user of each verb of `wallet-engine`. The oracle (`follow`) stops partitions, which JOURNAL may.
 _OF_VERB: Final = {"serve": API, "journal": JOURNAL, "follow": JOURNAL}
 
 
 class RedisUsers:
-    """Those of one data directory."""
+    """The Redis users of one data directory."""
 
     def __init__(self, folder: Path, certificates: Certificates | None) -> None:
-        """`certificates`: for nodes that speak TLS."""
+        """`certificates`: those of the nodes and their clients, for TLS; None for plain TCP."""
         self._folder = folder
         self._certificates = certificates
 
@@ -38,7 +38,7 @@ class RedisUsers:
         return self._certificates is not None
 
     def node_flags(self) -> tuple[str, ...]:
-        """For every node; what they name is written first."""
+        """Write the nodes' configuration, and return the flags that make every node read it. Raises OSError."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         lines = ["user default off"]
         for user in (*acl_users().values(), _REPLICA):
@@ -55,18 +55,18 @@ class RedisUsers:
         return ("--include", str(config))
 
     def flags(self, verb: str, name: str) -> tuple[str, ...]:
-        """For the process of this name that runs this verb of `wallet-engine`."""
+        """Flags for a process of this name that runs this verb of `wallet-engine`."""
         user = _OF_VERB[verb]
         shown = () if self._certificates is None else self._certificates.redis_flags(verb, name)
         return ("--redis-user", user, "--redis-password-file", str(self._file(user)), *shown)
 
     def variables(self) -> dict[str, str]:
-        """For `wallet-admin`, as variables without their prefix."""
+        """Environment variables for `wallet-admin`, without the prefix `WALLET_`."""
         shown = {} if self._certificates is None else self._certificates.variables("REDIS")
         return {"REDIS_USER": ADMIN, "REDIS_PASSWORD_FILE": str(self._file(ADMIN)), **shown}
 
     def login(self) -> Login:
-        """That of `dev` itself."""
+        """The login of `dev` itself."""
         shown = () if self._certificates is None else self._certificates.of_dev()
         return Login(ADMIN, self._password(ADMIN), self._file(ADMIN), *shown)
 

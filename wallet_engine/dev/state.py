@@ -1,9 +1,9 @@
-"""What `dev` writes down about itself in its data directory, for others and for its next start.
+"""Files in which `dev` describes itself, for other programs and for its next start.
 
-dev.json        who runs now (`DevState`)
-children.json   the same processes with start time and command line, by which orphans are recognised
-admin.env       what `wallet-admin` needs, as `NAME=value` lines for a shell: set -a; . DIR/admin.env
-dev.lock        held (flock) as long as a supervisor lives; says its process id
+dev.json        the processes that run now (`DevState`)
+children.json   the same processes with start time and command line, to recognise orphans
+admin.env       variables for `wallet-admin`, `NAME=value` lines for a shell: set -a; . DIR/admin.env
+dev.lock        locked (flock) while a supervisor runs; contains its process id
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from wallet_engine.dev.files import replace_file
 from wallet_engine.dev.process import Identity, stop_identified
 from wallet_engine.domain.errors import ConfigError
 
-#: The order in which processes stop, and orphans are stopped: clients before their servers.
+#: The order in which roles are stopped: clients before their servers.
 STOP_ORDER: Final = ("oracle", "api", "follower", "journal", "redis", "database", "zookeeper")
 OWNER_ONLY: Final = 0o600
 
@@ -35,9 +35,9 @@ class ProcessInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     pid: int
     #: `host:port`
     address: str
-    #: Only of a Redis process.
+    #: Name of the shard; only for a Redis process.
     shard: str | None = None
-    #: Only of a journal copy: `host:port` of its `/metrics`.
+    #: `host:port` of `/metrics`; only for a journal copy.
     metrics: str | None = None
 
 
@@ -45,17 +45,17 @@ class DevState(msgspec.Struct, frozen=True):
     """The contents of `dev.json`."""
 
     processes: tuple[ProcessInfo, ...]
-    #: `http://…` of the first API process.
+    #: URL of the first API process: `http://…`
     api: str
-    #: `host:port`, or None when the partition map is a file.
+    #: `host:port`; None when the partition map is a file.
     zookeeper: str | None
 
     def address_of(self, name: str) -> str | None:
-        """Where the process of this name listened; None when it is not mentioned."""
+        """`host:port` at which the process of this name listened; None when the state does not have it."""
         return next((process.address for process in self.processes if process.name == name), None)
 
     def metrics_of(self, name: str) -> str | None:
-        """Where the process of this name was measured; None when it is not mentioned."""
+        """`host:port` of this process's `/metrics`; None when the state does not have it."""
         return next((process.metrics for process in self.processes if process.name == name), None)
 
 
@@ -66,7 +66,7 @@ class _Children:
 
 @dataclass(frozen=True, slots=True)
 class StateFiles:
-    """These files of one data directory."""
+    """The files of one data directory (see the module)."""
 
     data_dir: Path
 
@@ -79,35 +79,35 @@ class StateFiles:
         return self.data_dir / "admin.env"
 
     def read(self) -> DevState | None:
-        """`dev.json` of the last run; None when there is none, or none that can be read."""
+        """`dev.json` of the last run; None when it is missing or damaged."""
         try:
             return msgspec.json.decode(self.dev_json.read_bytes(), type=DevState)
         except (FileNotFoundError, msgspec.MsgspecError):
             return None
 
     def write(self, state: DevState, children: Sequence[Identity]) -> None:
-        """Replace both files, each whole; the one that the next start relies on first. Raises `OSError`."""
+        """Replace children.json, on which the next start relies, then dev.json; each atomically. Raises OSError."""
         replace_file(self.data_dir / "children.json", _text(_Children(tuple(children))))
         replace_file(self.dev_json, _text(state))
 
     def write_admin_environment(self, variables: Mapping[str, str]) -> None:
-        """Replace `admin.env`, which only its owner can read: a key may be among them."""
+        """Replace admin.env. Only its owner can read it, since it may contain a key."""
         text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
         replace_file(self.admin_environment, text.encode(), mode=OWNER_ONLY)
 
     def stop_orphans(self) -> list[Identity]:
-        """End the processes of a supervisor that was killed; those that still lived."""
+        """Stop processes that a killed supervisor has left running. Returns those that still ran."""
         try:
             text = (self.data_dir / "children.json").read_bytes()
             orphans = msgspec.json.decode(text, type=_Children).children
         except (FileNotFoundError, msgspec.MsgspecError):
             return []
-        ordered = reversed(orphans)  # written in the order of their start: clients end before their servers
+        ordered = reversed(orphans)  # the file has them in order of start; clients end before their servers
         return [identity for identity in ordered if stop_identified(identity)]
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the only supervisor of this directory. Raises `ConfigError` that names the other one."""
+        """Hold the lock of this directory. Raises `ConfigError` with the process id of another holder."""
         try:
             file = os.open(self.data_dir / "dev.lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
@@ -120,7 +120,7 @@ class StateFiles:
                 raise ConfigError(
                     f"{self.data_dir} is in use by a running wallet-engine dev (process {pid})"
                 ) from None
-            with contextlib.suppress(OSError):  # the disk is full: the lock is held all the same
+            with contextlib.suppress(OSError):  # with a full disk the lock is still held
                 os.truncate(file, 0)
                 os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
             yield

@@ -1,12 +1,12 @@
-"""Redis nodes that stay as they are although nothing is wrong with them.
+"""Frees Redis nodes that are stuck in a state which they do not leave by themselves.
 
-**Started again before a clock was set back.** A node that has just started, or was in a minority, lets some seconds
-pass by its wall clock before it serves. If the clock is set back meanwhile it refuses with CLUSTERDOWN for as long as
-the step was (redis/redis#6416). Another start ends that.
+**A clock that was set back.** A node that has just started, or was in a minority, waits some seconds of its wall clock
+before it serves. When the clock is set back meanwhile, the node refuses with CLUSTERDOWN until the clock has
+caught up (redis/redis#6416). A restart ends that.
 
-**A primary without slots.** A primary that died becomes the replica of who took its slots only if these are all that
-the other one has, where replicas may not leave their shard: not when the shard has got a partition meanwhile. It is
-told whom to follow.
+**A primary without slots.** When replicas may not leave their shard, a restarted primary follows its successor only
+if the successor owns exactly the slots that it had itself. That is not so when the shard got a partition meanwhile.
+Then this module tells the node whom to follow.
 """
 
 import signal
@@ -21,17 +21,17 @@ from wallet_engine.dev.redis_node import PROBE_S_MAX, RedisNode
 from wallet_engine.domain.limits import SLOTS
 
 LOOK_S: Final = 3.0
-#: In a row. Redis itself waits for at most 5 s.
+#: Looks in a row that must find the same before anything is done. Redis itself waits for at most 5 s.
 LOOKS_MAX: Final = 3
 
 
 def is_stuck(info: Mapping[str, str]) -> bool:
-    """Whether a node (its `CLUSTER INFO`) says that the cluster is down, and that all slots are served."""
+    """Whether `CLUSTER INFO` says both that the cluster is down and that all slots are served."""
     return info.get("cluster_state") == "fail" and info.get("cluster_slots_ok") == str(SLOTS)
 
 
 def has_slots(cluster_nodes: str) -> bool:
-    """Whether the node whose `CLUSTER NODES` this is owns any slot."""
+    """Whether the node that gave this text of `CLUSTER NODES` owns any slot."""
     for line in cluster_nodes.splitlines():
         words = line.split(" ")
         if "myself" in words[2].split(","):
@@ -40,12 +40,14 @@ def has_slots(cluster_nodes: str) -> bool:
 
 
 class StuckNodes:
-    """Looks at the nodes from its own thread, and kills those that stay stuck, so that they are started again."""
+    """Checks the nodes every `LOOK_S` in its own thread. Kills a node that waits, so that it is restarted; gives a
+    primary without slots its new primary.
+    """
 
     def __init__(self, nodes: Callable[[], list[RedisNode]], say: Callable[[str], None]) -> None:
         self._nodes = nodes
         self._say = say
-        #: What is so of a node -> how often in a row.
+        #: (name of a node, what is wrong with it) -> looks in a row that found it.
         self._seen: Counter[tuple[str, str]] = Counter()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stuck-nodes", daemon=True)
@@ -57,7 +59,7 @@ class StuckNodes:
         self._thread.start()
 
     def stop(self) -> None:
-        """Return when no node is killed any more."""
+        """Stop the thread. Returns when it has ended."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -77,7 +79,7 @@ class StuckNodes:
             self._follow(node, owner)
 
     def _lasts(self, node: RedisNode, what: str, true: bool) -> bool:
-        """Whether it was so for the last looks; then it is counted anew."""
+        """Whether the condition was true for the last `LOOKS_MAX` looks; then the count begins again."""
         if not true:
             self._seen.pop((node.name, what), None)
             return False
@@ -88,7 +90,7 @@ class StuckNodes:
         return True
 
     def _owner_beside(self, node: RedisNode) -> RedisNode | None:
-        """Who has the slots of its shard, if the node is a primary too and has none."""
+        """The other primary of the shard, which owns its slots, if this node is a primary without slots."""
         others = [other for other in self._nodes() if other.shard == node.shard and other is not node]
         if not others or not node.is_primary():
             return None
@@ -96,7 +98,10 @@ class StuckNodes:
         return None if owner is None or _has_slots(node) is not False else owner
 
     def _follow(self, node: RedisNode, owner: RedisNode) -> None:
-        """Its data count for nothing: if it is not empty, restart it empty first."""
+        """Make the node a replica of the owner. A node with data refuses that: it is restarted empty first.
+
+        Its data are stale, so nothing is lost.
+        """
         try:
             node.command("CLUSTER", "REPLICATE", owner.node_id(), timeout_s=PROBE_S_MAX)
         except redis.ResponseError as error:
@@ -108,7 +113,7 @@ class StuckNodes:
 
 
 def _has_slots(node: RedisNode) -> bool | None:
-    """None while it does not answer."""
+    """Whether the node owns any slot; None when it does not answer."""
     try:
         return has_slots(node.command("CLUSTER", "NODES", timeout_s=PROBE_S_MAX).decode())
     except redis.RedisError:

@@ -1,12 +1,12 @@
 """The supervisor behind `wallet-engine dev`: starts everything in order, keeps it running, stops it in order.
 
     start   ZooKeeper -> partition map -> Redis Cluster with the slots of the map -> journal -> API -> oracle -> `ready`
-            (the Redis Cluster of a first start is formed beside ZooKeeper; with --history PostgreSQL starts beside
-            both, and a follower behind the journal)
+            (at the first start the Redis Cluster forms while ZooKeeper starts; with --history PostgreSQL starts
+            before Redis, and a follower after the journal)
     stop    oracle -> API -> follower -> journal -> Redis -> PostgreSQL -> ZooKeeper
 
-Redis is only the present: at each start the cluster is made anew, empty, and the recovery of the engine fills
-it from the journal.
+Redis holds only the present: each start makes a new, empty cluster, and the engine's recovery fills it from the
+journal.
 """
 
 import contextlib
@@ -53,17 +53,17 @@ from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard
 from wallet_engine.routing.tree import StoreUnavailable
 
 HOST: Final = "127.0.0.1"
-#: How long an API process that is told to end goes on answering: callers use their connections more often than that.
+#: How long an API process still answers after SIGTERM. Callers that use their connections more often notice nothing.
 LEAVE_S: Final = 0.25
 TEND_S: Final = 0.05
-#: Replaying a long journal takes its time; a process that keeps dying is noticed much sooner.
+#: The replay of a long journal takes minutes. A process that keeps dying is noticed sooner (`START_DEATHS_MAX`).
 READY_S_MAX: Final = 600.0
 PROGRESS_S: Final = 5.0
-#: How often it is tried again to write down who runs.
+#: Time between retries when dev.json could not be written.
 REWRITE_S: Final = 1.0
 START_DEATHS_MAX: Final = 3
 
-#: Flags that the supervisor decides for its children; the environment must not contradict it.
+#: Flags that the supervisor sets for its children. The variables of these flags are removed from their environment.
 DECIDED_HERE: Final = (
     *(
         "DATA_DIR",
@@ -87,11 +87,11 @@ DECIDED_HERE: Final = (
 
 
 class Stopped(Exception):
-    """SIGTERM or SIGINT came during the start."""
+    """SIGTERM or SIGINT was received during the start."""
 
 
 class Supervisor:
-    """Runs one data directory from start to stop; `run` is the whole life."""
+    """Runs the cluster of one data directory; `run` covers its whole life."""
 
     def __init__(self, options: DevOptions) -> None:
         self._options = options
@@ -103,7 +103,7 @@ class Supervisor:
         self._stuck = StuckNodes(lambda: self._redis, self._say)
         self._began = time.monotonic()
         self._stopping = False
-        #: When writing the state down failed last; None when it is written.
+        #: When dev.json could last not be written (monotonic seconds); None when it is up to date.
         self._unwritten_since: float | None = None
         self._zookeeper: ZooKeeperProcess | None = None
         self._database: PostgresProcess | None = None
@@ -121,9 +121,9 @@ class Supervisor:
         return f"http://{HOST}:{self._options.port}"
 
     def run(self) -> None:
-        """Start, say `ready`, keep everything running until SIGTERM or SIGINT, stop.
+        """Start, print `ready`, keep everything running until SIGTERM or SIGINT, then stop.
 
-        Raises `ConfigError` and `StartFailed`, with nothing left running.
+        Raises `ConfigError` and `StartFailed`; then nothing is left running.
         """
         stored = Layout.load(self._data_dir / "layout.json")
         layout = settle(stored, self._options.wishes, self._options.data_dir)
@@ -133,7 +133,7 @@ class Supervisor:
         postgres_install = find_postgresql(self._data_dir / "postgresql") if self._options.history else None
         tls = self._options.auth and redis_binary.speaks_tls
         self._credentials = Credentials(self._data_dir, self._options, redis_tls=tls)
-        # All that can be wrong was looked at; from here on the directory is touched.
+        # All settings are checked by now. From here on the data directory is changed.
         self._make_data_dir()
         with self._files.lock(), self._signals():
             self._say(f"uses the {redis_binary} and {zookeeper_install or 'map.json in place of ZooKeeper'}")
@@ -183,7 +183,7 @@ class Supervisor:
             self._start_zookeeper(install, last)
         if postgres is not None:
             self._start_database(postgres, last)
-        # The cluster of a first start is known already: what its nodes wait for passes while ZooKeeper starts.
+        # At a first start the layout is known without ZooKeeper: form the Redis Cluster while ZooKeeper starts.
         cluster = self._start_redis(layout, binary, {}, first_map(layout)) if never_ran else None
         if self._zookeeper is not None:
             self._zookeeper.wait_serving()
@@ -244,7 +244,7 @@ class Supervisor:
         return self._credentials.open_directory(zookeeper, self._map_file)
 
     def _admin_environment(self, directory: Directory) -> dict[str, str]:
-        """What `wallet-admin` needs."""
+        """The variables that `wallet-admin` needs, with their prefix."""
         zookeeper = self._zookeeper
         where = {"MAP_FILE": str(self._map_file)} if zookeeper is None else {"ZOOKEEPER": zookeeper.address}
         where |= self._credentials.variables(zookeeper=zookeeper is not None) | dict(self._options.admin)
@@ -258,7 +258,7 @@ class Supervisor:
     def _start_redis(
         self, layout: Layout, binary: RedisBinary, known: Mapping[str, Shard], placement: PartitionMap
     ) -> RedisCluster:
-        """Form a cluster of the shards known, or of the layout's when none is."""
+        """Form a Redis Cluster of the known shards, or of the layout's shards when none is known."""
         names = list(known) or first_names(layout)
         cluster = RedisCluster(
             binary,
@@ -282,7 +282,7 @@ class Supervisor:
         known: Mapping[str, Shard],
         placement: PartitionMap,
     ) -> None:
-        """Initialise the directory with a new cluster, or correct the addresses of one it knows."""
+        """Write a new cluster into the directory, or update the addresses of a known one."""
         shards = [Shard(name, tuple(nodes)) for name, nodes in cluster.addresses().items()]
         if not known:
             config = ClusterConfig(
@@ -297,10 +297,10 @@ class Supervisor:
                 directory.put_shard(shard)
 
     def _keep_redis(self, cluster: RedisCluster, node: RedisNode) -> None:
-        """Keep a node running; a dead primary waits for its replica to be promoted, if that can be.
+        """Keep a node running. A dead primary is restarted only after its replica's promotion, if one is possible.
 
-        Started again at once it would come back empty and, as the primary it still believes to be, empty its
-        replicas too: the whole shard would have to be replayed.
+        Restarted at once, it would come back empty and still believe to be the primary. It would then empty its
+        replicas too, and the whole shard would need a replay.
         """
 
         def may_restart(dead_s: float) -> bool:
@@ -350,9 +350,9 @@ class Supervisor:
         return Child(name, [*argv, *flags], log, environ=self._environ)
 
     def _wait_counted(self, engine: list[Kept], copies: int) -> None:
-        """Return when every journal copy counts, which takes one after the other a moment. Raises as `_wait` does.
+        """Return when every journal copy counts. Copies are admitted one after the other. Raises as `_wait` does.
 
-        A quorum of them is enough for payments: a backup taken then would not count the others.
+        A quorum is enough for payments. But a backup taken then would not count the other copies.
         """
         with contextlib.closing(self._open_directory()) as directory:
 
@@ -366,9 +366,9 @@ class Supervisor:
             self._wait(engine, lacking)
 
     def _wait_ready(self, engine: list[Kept]) -> None:
-        """Return when every API takes transfers of every partition that a person need not mend first.
+        """Return when every API process takes transfers of every partition, stopped partitions aside.
 
-        Raises as `_wait` does.
+        A stopped partition needs a person. Raises as `_wait` does.
         """
         waiting = [kept for kept in engine if kept.role == "api"]
 
@@ -380,7 +380,7 @@ class Supervisor:
         self._wait(engine, lacking)
 
     def _wait(self, engine: list[Kept], lacking: Callable[[], str | None]) -> None:
-        """Return when nothing is lacking. Raises `StartFailed` and `Stopped`."""
+        """Return when `lacking()` is None; its text says what is missing. Raises `StartFailed` and `Stopped`."""
         began = said = time.monotonic()
         while (missing := lacking()) is not None:
             self._check_stopping()
@@ -395,7 +395,7 @@ class Supervisor:
             time.sleep(TEND_S)
 
     def _write_state(self) -> None:
-        """Write down who runs. A disk that takes nothing is no reason to end anything: it is tried again."""
+        """Write dev.json. A failure to write ends nothing: it is reported, and retried later."""
         living = self._keeper.living
         order = ("redis", "zookeeper", "database", "journal", "follower", "api", "oracle")
         processes = sorted((kept.info for kept in living), key=lambda info: order.index(info.role))
@@ -415,7 +415,7 @@ class Supervisor:
             self._unwritten_since = None
 
     def _write_state_late(self) -> None:
-        """What could not be written, once in a while."""
+        """Retry a failed write of dev.json every `REWRITE_S`."""
         since = self._unwritten_since
         if since is not None and time.monotonic() - since > REWRITE_S:
             self._write_state()
@@ -441,5 +441,5 @@ class Supervisor:
 
 
 def _print(text: str, stream: TextIO) -> None:
-    with contextlib.suppress(OSError):  # it may be a file on a full disk
+    with contextlib.suppress(OSError):  # the stream may be a file on a full disk
         print(text, file=stream, flush=True)

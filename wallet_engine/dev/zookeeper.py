@@ -1,4 +1,4 @@
-"""A standalone ZooKeeper process with its data in a directory that outlives it."""
+"""A standalone ZooKeeper process. Its data directory is kept when the process ends."""
 
 import contextlib
 import os
@@ -19,7 +19,8 @@ HEAP_MIB_MAX: Final = 256
 CONFIG_NAME: Final = "zoo.cfg"
 
 
-#: The same port takes TLS and plain connections: a plain one has no user, and reads what everybody may read.
+#: The port takes both TLS and plain connections. A plain connection has no user: it may read only what is
+#: readable for everybody.
 _SECURED: Final = b"""
 serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory
 client.portUnification=true
@@ -30,18 +31,18 @@ ssl.trustStore.location=./ca.pem
 
 
 class Secured(NamedTuple):
-    """What it takes to speak TLS."""
+    """What the server needs for TLS."""
 
-    #: Key and certificate in one.
+    #: Private key and certificate, PEM, in one file.
     keys: bytes
-    #: Whom it believes.
+    #: Certificates of the authorities that the server trusts, PEM.
     ca: bytes
-    #: Beside the class path.
+    #: Jars that are added to the class path.
     jars: tuple[str, ...]
 
 
 class ZooKeeperProcess(PortedChild):
-    """ZooKeeper on 127.0.0.1; what was acknowledged survives a kill, as it is on disk in `directory`."""
+    """ZooKeeper on 127.0.0.1. Acknowledged writes survive a kill: they are on disk in `directory`."""
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class ZooKeeperProcess(PortedChild):
         argv = [
             str(install.java),
             f"-Xmx{HEAP_MIB_MAX}m",
-            # Small and short-lived: the cheap compiler and collector start faster and leave the cores alone.
+            # The process is small and short-lived: this compiler and collector start fast and use little CPU.
             *("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"),
             *("-Dzookeeper.jmx.log4j.disable=true", "-Djava.net.preferIPv4Stack=true"),
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -67,7 +68,8 @@ class ZooKeeperProcess(PortedChild):
             *("-cp", ":".join((install.classpath, *(secured.jars if secured else ())))),
             *("org.apache.zookeeper.server.quorum.QuorumPeerMain", CONFIG_NAME),
         ]
-        # Java reads names of files by the locale, and its configuration as Latin-1: it is told as few as can be.
+        # Java decodes file names by the locale and reads its configuration as Latin-1. So the locale is UTF-8,
+        # and the configuration has relative paths only.
         environ = {**os.environ, "LC_ALL": "C.UTF-8"}
         super().__init__(name, argv, log or directory / "zookeeper.log", environ=environ, folder=directory)
 
@@ -93,11 +95,11 @@ class ZooKeeperProcess(PortedChild):
         super().start()
 
     def wait_serving(self) -> None:
-        """Return when it serves. Raises `StartFailed`."""
+        """Return when ZooKeeper serves. Raises `StartFailed`."""
         self.wait_ready(self.serves, START_S_MAX)
 
     def serves(self) -> bool:
-        """Whether it answers `srvr` as a server that serves requests."""
+        """Whether ZooKeeper answers the command `srvr` with its mode, as it does once it serves requests."""
         with (
             contextlib.suppress(OSError),
             socket.create_connection(("127.0.0.1", self.port), ANSWER_S_MAX) as link,

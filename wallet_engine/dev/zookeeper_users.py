@@ -1,6 +1,8 @@
-"""The users of the ZooKeeper that `dev --auth` starts, over TLS alone: who changes what is said in `routing.access`.
+"""The users of the ZooKeeper that `dev --auth` starts. `routing.access` defines what each may change.
 
-zookeeper-sre.pw  zookeeper-journal.pw  zookeeper-api.pw    the password of each
+They log in over TLS only.
+
+zookeeper-sre.pw  zookeeper-journal.pw  zookeeper-api.pw    the password of each user
 """
 
 from pathlib import Path
@@ -11,12 +13,12 @@ from wallet_engine.routing.access import Roles
 from wallet_engine.routing.zookeeper import Credentials
 
 SRE, JOURNAL, API = "sre", "journal", "api"
-#: The user that a verb of `wallet-engine` logs in as.
+#: The ZooKeeper user of each verb of `wallet-engine`.
 _OF_VERB: Final = {"serve": API, "journal": JOURNAL, "follow": API}
 
 
 class ZooKeeperUsers:
-    """Those of one data directory; nothing is made before it is asked for."""
+    """The ZooKeeper users of one data directory. A password is made when it is first needed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -26,20 +28,20 @@ class ZooKeeperUsers:
 
     @property
     def are_there(self) -> bool:
-        """Whether an earlier start has made them: then the tree is theirs, and stays so."""
+        """Whether an earlier start made the users. Then the tree is protected, and stays protected."""
         return self._file(SRE).exists()
 
     def roles(self) -> Roles:
-        """`dev` itself is the SRE."""
+        """All users with their passwords. `dev` itself uses *sre*."""
         return Roles(*(Credentials(user, self._password(user)) for user in (SRE, JOURNAL, API)))
 
     def flags(self, verb: str) -> tuple[str, ...]:
-        """For a process that runs this verb of `wallet-engine`."""
+        """Flags for a process that runs this verb of `wallet-engine`."""
         user = _OF_VERB[verb]
         return ("--zookeeper-user", user, "--zookeeper-password-file", str(self._file(user)))
 
     def variables(self) -> dict[str, str]:
-        """For `wallet-admin`, as variables without their prefix."""
+        """Environment variables for `wallet-admin`, without the prefix `WALLET_`."""
         return {"ZOOKEEPER_USER": SRE, "ZOOKEEPER_PASSWORD_FILE": str(self._file(SRE))}
 
     def _file(self, user: str) -> Path:

@@ -1,5 +1,5 @@
-"""From the streams of Redis to the disk of one journal copy: fetching, group commit, trimming.
+"""Moves entries from Redis to the disk of one journal copy: fetching, group commit, trimming of the streams.
 
-Services bring the entries that they have made. The drain fetches from the streams the entries of a partition whose
-brought entries do not continue its chain, and those that no service has brought.
+Services bring the entries that they have made. When brought entries do not continue a partition's chain, or no service
+brought them, the drain fetches them from the partition's stream.
 """

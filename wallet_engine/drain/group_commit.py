@@ -1,4 +1,4 @@
-"""What comes in at the same time becomes one group: it costs one fdatasync, and then its receipts are published."""
+"""Group commit: entries that arrive at the same time share one fdatasync. Then their receipts are published."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,21 +14,24 @@ from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.threads import in_thread
 from wallet_engine.telemetry.metrics import Metrics
 
-#: A group waits no longer than this for what other shards are fetching: a few milliseconds behind script calls, under
-#: load. A shard that takes longer is not waited for until it fetches again: one that hangs costs the others one wait.
+#: Maximum time that a group waits for the fetches of other shards; under load a fetch takes a few milliseconds. A shard
+#: that takes longer is not waited for until its next fetch: so a shard that hangs delays the others only once.
 GATHER_S_MAX: Final = 0.008
 
-#: One entry on its way to the disk.
+#: Entries on their way to the disk: (partition, payload), and with the parsed header.
 Taken = tuple[int, bytes]
 Brought = tuple[int, bytes, EntryHeader]
 
 
 class Unconfirmed(WalletError):
-    """Entries of a new epoch came in: they are durable, and receipted once the keeper has confirmed the epoch."""
+    """Entries have a new epoch: they are durable, but receipted only when the keeper has confirmed the epoch."""
 
 
 class GroupCommit:
-    """Appends what the shards bring, one fdatasync per group, then publishes the receipts."""
+    """Appends the entries of all shards with one fdatasync per group, then publishes the receipts.
+
+    `failed` gets the exception when the disk failed: then the process must end.
+    """
 
     def __init__(self, copy: JournalCopy, server: LinkServer, metrics: Metrics) -> None:
         self._copy = copy
@@ -41,19 +44,19 @@ class GroupCommit:
         self._written = 0
         self._loop = asyncio.get_running_loop()
         self._group: list[tuple[Sequence[Taken], asyncio.Future[None]]] = []
-        #: What services have brought: entries with their headers, and who is told of partitions to be fetched instead.
+        #: Entries that services brought, with the function that is called with partitions to fetch instead.
         self._brought: list[tuple[Sequence[Brought], Callable[[Iterable[int]], None]]] = []
-        #: What is being fetched, and waited for.
+        #: Fetches in progress that the group waits for.
         self._gathering: set[object] = set()
-        #: When the group goes: once these have brought what they found, or without it.
+        #: The planned commit of the group: after these fetches, or after `GATHER_S_MAX`.
         self._turn: asyncio.Handle | None = None
-        #: The segments are being written anew; what comes in waits or is fetched later.
+        #: Set while the segments are rewritten: fetched entries wait, brought ones are fetched later.
         self._rewriting: asyncio.Future[dict[int, Path]] | None = None
         self.failed: asyncio.Future[None] = self._loop.create_future()
 
     @contextmanager
     def gathering(self) -> Iterator[None]:
-        """For as long as a shard fetches: a group waits a little while for what it will `add`."""
+        """Mark the block as a fetch of a shard: the group waits for it, at most `GATHER_S_MAX`."""
         fetch = object()
         self._gathering.add(fetch)
         try:
@@ -65,10 +68,11 @@ class GroupCommit:
                 self._turn = self._loop.call_soon(self._commit)
 
     def add(self, entries: Sequence[Taken]) -> asyncio.Future[None]:
-        """Put entries into the next group, while `gathering`. The future is done when they are durable and receipted.
+        """Put fetched entries into the next group; call it inside `gathering`.
 
-        It raises `Fork` with nothing of the fork written, `Unconfirmed` when some are durable and not receipted yet; a
-        group of these when there are several.
+        The future is done when they are durable and receipted. It raises `Fork` when entries do not continue a chain
+        (they are not written), `Unconfirmed` when entries are durable but not receipted yet, and an `ExceptionGroup` of
+        these for several partitions.
         """
         done: asyncio.Future[None] = self._loop.create_future()
         self._plan()
@@ -76,10 +80,10 @@ class GroupCommit:
         return done
 
     def bring(self, entries: Sequence[Brought], fetch: Callable[[Iterable[int]], None]) -> None:
-        """Put entries into the next group that nobody has fetched from a stream. Never a `Fork`.
+        """Put entries that a service brought into the next group. Never causes a `Fork`.
 
-        Those that do not continue what this copy has, in the epoch that it has confirmed, are passed over, and their
-        partitions given to `fetch`: the stream of the certified node decides.
+        An entry is written only if it continues this copy's chain in the epoch that the copy has confirmed. Others are
+        ignored, and `fetch` is called with their partitions: the stream of the certified node decides.
         """
         if self._rewriting is not None:
             fetch({partition for partition, _, _ in entries})
@@ -96,11 +100,11 @@ class GroupCommit:
             )
 
     def install(self, entries: Sequence[Taken]) -> None:
-        """Make entries durable that were taken over from another copy, or from Redis by a recovery.
+        """Make entries durable that come from another copy, or that a recovery has read from Redis.
 
-        They may be of epochs that were promised to be refused, and are not receipted before the next confirmation.
-        Those that are here already are passed over. Raises `Fork`, and `Outage` when the disk fails or the journal is
-        being rewritten.
+        Their epochs may be ones that this copy has promised to refuse. They are receipted only after the next
+        confirmation. Entries that this copy has already are skipped. Raises `Fork`, `Outage` while the journal is being
+        rewritten, and the error of a failed disk.
         """
         self._check_writable()
         headers = []
@@ -117,7 +121,7 @@ class GroupCommit:
         self._entries.inc(len(headers))
 
     def sync(self) -> None:
-        """Make durable what was appended to the writer; a failure ends the process. Raises `Outage`."""
+        """Make the appended entries durable. A failed disk ends the process (`failed`). Raises `Outage` and OSError."""
         self._check_writable()
         try:
             self._sync()
@@ -127,15 +131,16 @@ class GroupCommit:
             raise
 
     async def set_aside(self, after: Mapping[int, int]) -> dict[int, Path]:
-        """Take the entries of these partitions behind these seqs out of the journal: `JournalWriter.rewrite`.
+        """Remove the entries of these partitions after these seqs from the journal: `JournalWriter.rewrite`.
 
-        That takes a while, in a thread: meanwhile nothing is written, and no receipt given.
+        Runs in a thread. Meanwhile nothing is written and no receipt is published. Raises `Outage` when a rewrite is
+        in progress.
         """
         self._check_writable()
         self._writer.begin_rewrite()
         self._rewriting = in_thread(self._writer.rewrite, after)
         self._rewriting.add_done_callback(self._rewritten)
-        return await asyncio.shield(self._rewriting)  # it cannot be given up half-way
+        return await asyncio.shield(self._rewriting)  # the rewrite must not be cancelled half-way
 
     def _rewritten(self, done: "asyncio.Future[dict[int, Path]]") -> None:
         self._rewriting = None
@@ -153,17 +158,17 @@ class GroupCommit:
             raise Outage("journal_unavailable", "the journal is being rewritten without orphaned entries")
 
     def lags(self, partition: int, entries: int) -> None:
-        """So many entries of the partition are in Redis and not on this disk."""
+        """Set the metric: this many entries of the partition are in Redis but not on this disk."""
         self._metrics.journal_lag_entries.labels(str(partition)).set(entries)
 
     def recovered(self, shard: str, result: str) -> None:
-        """A shard was `certified`, or its recovery `failed`."""
+        """Count the recovery of a shard. `result`: `certified` or `failed`."""
         self._metrics.shard_recoveries.labels(shard, result).inc()
 
     def follows(self, epochs: Mapping[int, int]) -> None:
-        """The chains here are those of these epochs, which are in force: note that, and receipt what was withheld.
+        """Record that the chains of these partitions follow these epochs, then publish the withheld receipts.
 
-        Those of which a newer epoch was promised are passed over. Raises `Outage`.
+        The epochs are in force. A partition for which a newer epoch was promised is skipped. Raises `Outage`.
         """
         self._check_writable()
         mine = {p: epoch for p, epoch in epochs.items() if not self._copy.superseded(p, epoch)}
@@ -174,7 +179,7 @@ class GroupCommit:
         self.confirm(mine.items())
 
     def confirm(self, epochs: Iterable[tuple[int, int]]) -> None:
-        """These (partition, epoch) are in force and followed here: receipt what was withheld."""
+        """Confirm these (partition, epoch), which are in force and followed here: publish the withheld receipts."""
         self._server.confirmed(self._copy.confirm(epochs))
 
     def _sync(self) -> None:
@@ -183,7 +188,7 @@ class GroupCommit:
         self._bytes.inc(self._writer.committed_bytes - before)
 
     def _commit_without(self) -> None:
-        """Drains that are still fetching are late."""
+        """Commit without the drains that are still fetching."""
         self._gathering.clear()
         self._commit()
 
@@ -202,7 +207,7 @@ class GroupCommit:
             started_s = self._loop.time()
             self._sync()
         except Exception as error:
-            # The disk failed: nothing of the group may be receipted, and the process must not go on writing.
+            # The disk failed: no entry of the group may be receipted, and the process must not write any more.
             for _, done in group:
                 if not done.done():
                     done.set_exception(error)
@@ -226,14 +231,17 @@ class GroupCommit:
                 done.set_exception(ExceptionGroup("entries not receipted", refused))
 
     def _take_fetched(self, entries: Sequence[Taken], receipts: list[Receipt]) -> list[WalletError]:
-        """Append entries of streams, note those that may be receipted; what is first wrong with each partition."""
+        """Append fetched entries, and add those that may be receipted to `receipts`.
+
+        Returns the first error of each partition that has one.
+        """
         refused: dict[int, WalletError] = {}
         for partition, payload in entries:
             header = parse_header(payload)
             try:
                 self._writer.append(partition, payload, header)
             except Fork as fork:
-                # A service or another copy may have brought it meanwhile.
+                # It may be here already: brought by a service, or taken from another copy.
                 if not self._writer.contains(partition, header):
                     refused.setdefault(partition, fork)
             else:
@@ -246,7 +254,7 @@ class GroupCommit:
         return list(refused.values())
 
     def _take_brought(self, entries: Sequence[Brought], receipts: list[Receipt]) -> set[int]:
-        """Append what continues a chain in its confirmed epoch; the partitions of all else."""
+        """Append brought entries that continue a chain in its confirmed epoch. Returns the partitions of the others."""
         missing: set[int] = set()
         for partition, payload, header in entries:
             if self._copy.confirmed.get(partition) == header.epoch:

@@ -1,4 +1,4 @@
-"""The streams of one shard, read by a connection of its own, and trimmed once the copies have what is in them."""
+"""Reads the streams of one shard over its own connections, and trims entries that the journal copies have."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -20,15 +20,15 @@ from wallet_engine.redis_store.refusals import Meaning, refusal_of
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.redis_store.stream import first_seq, from_stream, stream_entries, unbroken
 
-#: Entries fetched from one stream at a time.
+#: Maximum entries of one stream in one fetch.
 FETCH_ENTRIES_MAX: Final = 64
 _COUNT: Final = str(FETCH_ENTRIES_MAX)
 TRIM_S: Final = 1.0
-#: How often partitions are told that time has passed.
+#: How often the partitions are told how long their windows have been in force (`witness`).
 WITNESS_S: Final = 5.0
-#: Partitions looked at in one go: each keeps its node busy for some 50 us.
+#: Partitions in one pipeline: each takes some 50 us of the node's time.
 TRIM_PARTITIONS: Final = 16
-#: A partition stays frozen for a move's last entries for well under a second; after this long nobody moves it.
+#: A move freezes a partition for well under a second. One that is frozen for longer than this is not being moved.
 MOVING_S_MAX: Final = 5.0
 
 _TRIM: Final = load_script("trim").text
@@ -36,7 +36,7 @@ _WITNESS: Final = load_script("witness").text
 
 
 class Abandoned(WalletError):
-    """The driver that froze the partition to move it has not come back: it must be recovered."""
+    """A partition was frozen for a move, but the move does not continue. The partition must be recovered."""
 
     def __init__(self, partition: int) -> None:
         super().__init__(f"partition {partition} was frozen for a move that does not go on")
@@ -44,7 +44,7 @@ class Abandoned(WalletError):
 
 
 class Gap(WalletError):
-    """The stream begins behind the entry that this copy needs next: other copies have what is between."""
+    """The stream begins after the entry that this copy needs next. Other copies have the entries in between."""
 
     def __init__(self, partition: int, seq: int) -> None:
         super().__init__(f"partition {partition}: entry {seq} is not in the stream any more")
@@ -52,13 +52,13 @@ class Gap(WalletError):
 
 
 class ShardDrain:
-    """Fetches those new entries of one shard's partitions from its certified primary that no service brings.
+    """Fetches new entries of one shard's partitions, which no service brings, from the shard's certified primary.
 
-    Services bring what they have just written, or name the partitions, so a fetch asks for those and no others; what a
-    service that died could not say is found when the streams are trimmed.
+    Services bring the entries that they have just written, or name the partitions. A fetch asks for these partitions
+    only. Entries of a service that died before it could do so are found when the streams are trimmed.
 
-    Partitions come and go while it runs. One that the node does not have is dropped when `is_ours(partition)`
-    says that it has moved away; otherwise the drain fails.
+    Partitions may be added and dropped while it runs. A partition that the node does not have is dropped when
+    `is_ours(partition)` says that it has moved away; otherwise the drain fails.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class ShardDrain:
         forget_seq: Callable[[int], int],
         on_gap: Callable[[Mapping[int, int], Callable[[int], None]], bool],
     ) -> None:
-        """`forget_seq(partition)`: up to where the copies do not need the stream any more.
+        """`forget_seq(partition)`: the seq up to which the copies do not need the stream any more.
 
-        `on_gap(epochs, caught_up)` is told of partitions, with the epochs they are certified in, whose streams begin
-        behind what comes next here. It has that fetched elsewhere, and `caught_up(partition)` called then; False when
-        there is no other copy.
+        `on_gap(epochs, caught_up)` is called with partitions (and the epochs they are certified in) whose streams begin
+        after the entry that this copy needs next. It fetches the missing entries from another copy, and then calls
+        `caught_up(partition)`. It returns False when there is no other copy.
         """
         self._commit = commit
         self._writer = copy.writer
@@ -83,15 +83,15 @@ class ShardDrain:
         self._on_gap = on_gap
         self._keys = dict(keys)
         self._epochs = dict(epochs)
-        #: Partitions that were last seen at another epoch.
+        #: Partitions that were at another epoch than the map's at the last look.
         self._doubted: set[int] = set()
         self._is_ours = is_ours
-        #: When each partition that is being moved was first seen frozen (loop time).
+        #: Partition that is being moved -> when it was first seen frozen (loop time).
         self._frozen_s: dict[int, float] = {}
         self._written: set[int] = set()
-        #: Partitions of which something is fetched from another copy: their streams are no use until then.
+        #: Partitions whose missing entries are being fetched from another copy. Their streams are not read meanwhile.
         self._behind: set[int] = set()
-        #: The newest entry of each partition that was seen to be ahead of this disk, until the next fetch.
+        #: Partition that was seen ahead of this disk -> its newest entry, until the next fetch.
         self._newest: dict[int, int] = {}
         self._witness = Witness()
         self._wake = asyncio.Event()
@@ -102,39 +102,39 @@ class ShardDrain:
 
     @property
     def partitions(self) -> frozenset[int]:
-        """What is drained now."""
+        """The partitions that are drained now."""
         return frozenset(self._keys)
 
     def add(self, partition: int, keys: PartitionKeys, epoch: int) -> None:
-        """A partition has moved here and is certified, under this epoch of the map."""
+        """Drain a partition that has moved here and is certified under this epoch of the map."""
         self._keys[partition] = keys
         self._epochs[partition] = epoch
         self.written((partition,))
 
     def raised(self, partition: int, epoch: int) -> None:
-        """Another copy has recovered a partition."""
+        """Take the new epoch of a partition that another copy has recovered."""
         self._epochs[partition] = epoch
 
     def drop(self, partition: int) -> None:
-        """A partition has moved away."""
+        """Drain a partition no longer: it has moved away."""
         self._keys.pop(partition, None)
         self._epochs.pop(partition, None)
         self._frozen_s.pop(partition, None)
         self._behind.discard(partition)
         self._witness.forget(partition)
-        self._commit.lags(partition, 0)  # it is another drain's now
+        self._commit.lags(partition, 0)  # another drain has it now
 
     def written(self, partitions: Iterable[int]) -> None:
-        """These partitions may have new entries; others than this shard's are passed over."""
+        """Fetch these partitions, which may have new entries. Those of other shards are ignored."""
         mine = (self._keys.keys() & partitions) - self._behind
         if mine:
             self._written |= mine
             self._wake.set()
 
     def new(self, entries: Iterable[NewEntry]) -> None:
-        """A service brings entries that it has just made; others than this shard's are passed over.
+        """Take entries that a service has just made. Those of other shards are ignored.
 
-        Raises `Corruption` for what cannot be one.
+        Raises `Corruption` for columns that are no entry.
         """
         keys, behind = self._keys, self._behind
         mine = []
@@ -146,14 +146,13 @@ class ShardDrain:
             self._commit.bring(mine, self.written)
 
     def caught_up(self, partition: int) -> None:
-        """What the stream does not have any more is here now."""
+        """Read the stream of a partition again: this copy has the entries that the stream had lost."""
         self._behind.discard(partition)
         self.written((partition,))
 
     async def run(self, fetching: Connection, trimming: Connection) -> None:
-        """Drain until something fails: `ConnectionLost`, a Redis error, `Fork`, `Unconfirmed`, the disk, or `Gap`.
-
-        The last only where there is no other copy.
+        """Drain until something fails, then raise its error: `ConnectionLost`, a Redis error, `Fork`, `Unconfirmed`,
+        `Abandoned`, an error of the disk, or, when there is no other copy, `Gap`.
         """
         self.written(self._keys)
         async with asyncio.TaskGroup() as tasks:
@@ -172,13 +171,13 @@ class ShardDrain:
                 try:
                     await durable
                 except* Fenced as group:
-                    # Of an epoch before: a recovery has taken it over into its chain, and that is on other copies.
+                    # Entries of an older epoch: a recovery has taken them into its chain, which other copies have.
                     self._note_gaps(
                         [fenced.partition for fenced in group.exceptions if isinstance(fenced, Fenced)]
                     )
 
     async def _fetch(self, connection: Connection) -> list[Taken]:
-        """What the partitions have that were written to."""
+        """Fetch the new entries of the partitions that were written to."""
         written, self._written = sorted(self._written & self._keys.keys()), set()
         newest, self._newest = self._newest, {}
         durable_seq = self._writer.durable_seq
@@ -207,28 +206,31 @@ class ShardDrain:
         return entries
 
     async def _missed(self, partition: int, error: Exception) -> None:
-        """The node does not have the partition: let it go if it has moved away, else raise the error."""
+        """The node does not have the partition: drop it if it has moved away, else raise the error."""
         if not isinstance(error, hiredis.ReplyError | OSError) or await self._is_ours(partition):
             raise error
         self.drop(partition)
 
     def _is_gap(self, partition: int, found: Reply, newest: int) -> bool:
-        """Whether what was fetched of a stream, which had reached `newest`, begins behind what comes next here."""
+        """Whether the stream lacks the entry that this copy needs next.
+
+        `found`: the fetched part of the stream. `newest`: the newest entry that the partition was seen to have.
+        """
         seq = self._writer.durable_seq(partition) + 1
         return first_seq(found) > seq if found else newest >= seq
 
     def _note_gaps(self, partitions: Sequence[int]) -> None:
-        """Raises `Gap` when nobody can help."""
+        """Have the missing entries fetched from another copy. Raises `Gap` when there is none."""
         epochs = {partition: self._epochs[partition] for partition in partitions if partition in self._keys}
         self._behind |= epochs.keys()
         if epochs and not self._on_gap(epochs, self.caught_up):
             raise Gap(partitions[0], self._writer.durable_seq(partitions[0]) + 1)
 
     async def _trim(self, connection: Connection) -> None:
-        """Forget in Redis what the copies do not need any more, but no open entry.
+        """Trim from the streams what the copies do not need any more, except open entries.
 
-        Notices a node that lost writes, an epoch that is not the map's (no service may write then), and entries
-        that no service has told of.
+        It also notices a node that has lost writes, an epoch that is not the map's (then no service can write), and
+        entries that no service has named.
         """
         while True:
             await asyncio.sleep(TRIM_S)
@@ -239,7 +241,7 @@ class ShardDrain:
                     unfinished = await self._trim_some(connection, unfinished)
 
     async def _trim_some(self, connection: Connection, partitions: Sequence[int]) -> list[int]:
-        """Those of which there is more to forget."""
+        """Trim these partitions. Returns those with more to trim."""
         unfinished = []
         durable = {p: self._writer.position(p) for p in partitions if p in self._keys}
         replies = await connection.call_all([self._trim_to(*at) for at in durable.items()])
@@ -249,7 +251,7 @@ class ShardDrain:
             try:
                 if isinstance(trimmed, Exception):
                     if _reads_pass(trimmed):
-                        self.written((partition,))  # what nobody has told of can still be fetched
+                        self.written((partition,))  # its entries can still be fetched
                         continue
                     raise trimmed
                 if not trimmed:
@@ -295,7 +297,7 @@ class ShardDrain:
             self.written((partition,))
 
     def _note_epoch(self, partition: int, epoch: int) -> None:
-        """Raises OSError when it is not the map's for the second time: the news of a new map may be under way."""
+        """Raises OSError when the epoch is not the map's twice in a row: once may mean that a new map is on its way."""
         if epoch == self._epochs[partition]:
             self._doubted.discard(partition)
         elif partition in self._doubted:
@@ -312,7 +314,7 @@ class ShardDrain:
 
 
 def _reads_pass(error: Exception) -> bool:
-    """Whether the node refuses writes only: nothing is lost, and there is nothing to recover."""
+    """Whether the node refuses only writes. Then nothing is lost, and no recovery is needed."""
     if not isinstance(error, hiredis.ReplyError):
         return False
     refusal = refusal_of(str(error))

@@ -1,9 +1,9 @@
-"""How long dedupe windows have been in force, as this process' own monotonic clock has seen it.
+"""Measures with this process's monotonic clock how long dedupe windows have been in force.
 
-What a partition remembers must not become less because a wall clock steps, so Redis is told how much time has passed. A
-witness knows how long a window had been in force when it looked, and how much has passed since: its word is never
-more than what has really passed, whatever other witnesses say. Redis believes the largest. Time that no witness has
-seen, because no journal process ran, does not count, and the window lasts longer.
+A step of a wall clock must not shorten the memory of a partition, so journal processes (witnesses) tell Redis how much
+time has passed. A witness knows how long a window had been in force when it looked, and adds the time since then. So it
+never says more than the time that has really passed. Redis takes the largest value. Time in which no journal process
+ran does not count: the window then lasts longer.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class _Seen:
-    """`seconds` were over at a moment before `since_s` (loop time), which is set when the next word is given."""
+    """A window of a partition. It had been in force for `seconds` at or before `since_s` (loop time).
+
+    `since_s` is set when the next word is given. `said_s`: the seconds of that word.
+    """
 
     epoch: int
     window: int
@@ -21,7 +24,7 @@ class _Seen:
 
 
 class Witness:
-    """For the partitions that one process looks at."""
+    """The windows of the partitions that one process looks at."""
 
     def __init__(self) -> None:
         self._seen: dict[int, _Seen] = {}
@@ -40,11 +43,13 @@ class Witness:
         return seen.epoch, seen.window, seen.said_s
 
     def saw(self, partition: int, epoch: int, window: int, seconds: int) -> None:
-        """What the script answered: another window, or somebody who has seen more."""
+        """Take the answer of `lua/witness.lua`: it replaces what is known if the window is another one, or if another
+        process has seen more time.
+        """
         seen = self._seen.get(partition)
         if seen is None or (seen.epoch, seen.window) != (epoch, window) or seconds > seen.said_s:
             self._seen[partition] = _Seen(epoch, window, seconds)
 
     def forget(self, partition: int) -> None:
-        """It is not looked at any more."""
+        """Forget a partition that this process no longer looks at."""
         self._seen.pop(partition, None)

@@ -1,11 +1,11 @@
-"""A private certificate authority in a folder: made once, and asked for certificates of this cluster's processes.
+"""A private certificate authority in a folder. It issues the certificates of the cluster's processes.
 
-    ca.pem  ca.key                    the authority; with ca.key one can be anybody. Behind the certificate
-                                      stands the list of what it has taken back (RFC 5280, CRL), when it has
+    ca.pem  ca.key                    the authority. With ca.key anyone can issue certificates for any process.
+                                      After the certificate, ca.pem has the revocation list (RFC 5280, CRL), if any
     issued                            a line of JSON for each certificate
-    journal-j1.pem  journal-j1.key    of each principal, as it was issued
+    journal-j1.pem  journal-j1.key    certificate and key of each principal
 
-Certificates are X.509 version 3 (RFC 5280) with ECDSA keys on P-256, whose holder is the URI `wallet:<role>/<id>`.
+Certificates are X.509 version 3 (RFC 5280) with ECDSA keys on P-256. The holder is a URI: `wallet:<role>/<id>`.
 """
 
 import os
@@ -30,12 +30,12 @@ from wallet_engine.telemetry.secrets import check_secret_file
 CA_DAYS_DEFAULT: Final = 3650
 LEAF_DAYS_DEFAULT: Final = 365
 DAYS_MAX: Final = 36_500
-#: Name of the file with what was issued.
+#: Name of the file that lists the issued certificates.
 ISSUED: Final = "issued"
-#: Certificates begin so long ago, for machines whose clocks are behind.
+#: Certificates are valid from this long ago, for machines whose clocks are behind.
 BEGIN_AGO: Final = timedelta(minutes=10)
 
-#: Those that others connect to.
+#: Roles of processes that accept connections.
 _SERVERS: Final = frozenset({PeerRole.JOURNAL, PeerRole.SERVICE, PeerRole.SERVER})
 
 
@@ -47,7 +47,7 @@ class Pair(NamedTuple):
 
 
 class Issued(msgspec.Struct, frozen=True):
-    """A line of `issued`: the serial number in hexadecimal, `journal/j1`, when it ends (RFC 3339), and its hosts."""
+    """A line of `issued`: serial number (hexadecimal), principal (`journal/j1`), end (RFC 3339) and hosts."""
 
     serial: str
     principal: str
@@ -56,7 +56,7 @@ class Issued(msgspec.Struct, frozen=True):
 
 
 class Authority:
-    """The one in a folder. Raises `ConfigError` for a folder that holds none, or that others can read."""
+    """The authority in a folder. Raises `ConfigError` when there is none, or when others can read its key."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -84,7 +84,7 @@ class Authority:
 
     @classmethod
     def create(cls, folder: Path, name: str, days: int = CA_DAYS_DEFAULT) -> "Authority":
-        """Make one, in a folder that only its owner can enter. Raises `ConfigError` where there is one already."""
+        """Create an authority. A new folder is for its owner only. Raises `ConfigError` when there is one already."""
         key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -121,11 +121,12 @@ class Authority:
         out: Path | None = None,
         renew: bool = False,
     ) -> Pair:
-        """A new key and its certificate, in `out` or the authority's folder. Raises `ConfigError`.
+        """Make a new key and its certificate, in `out` or the authority's folder.
 
-        `hosts`: names and addresses of the machine, for those who look for them (browsers, Redis, ZooKeeper); None
-        for those of the certificate before, if any. What is there already stays, unless `renew`: then the key is
-        replaced first and the certificate next, and who reads them in between tries again.
+        `hosts`: names and addresses of the machine, for clients that check them (browsers, Redis, ZooKeeper).
+        None: with `renew` those of the previous certificate, else none. `renew`: replace existing files, the key
+        first and then the certificate; a process that reads them in between must try again. Raises `ConfigError`,
+        also when the files exist and `renew` is not set.
         """
         if hosts is None:
             hosts = self._hosts_before(principal) if renew else ()
@@ -154,7 +155,7 @@ class Authority:
         )
         pair = pair_of(out or self.folder, principal)
         check_replaceable(pair, replace=renew)
-        # Before it is anybody's: what is not written down here cannot be revoked by its name.
+        # Recorded before the files are written: a certificate that is not listed cannot be revoked by name.
         until = f"{ends:%Y-%m-%dT%H:%M:%SZ}"
         self._note(Issued(f"{certificate.serial_number:x}", str(principal), until, tuple(hosts)))
         _write(pair, certificate, key, replace=renew)
@@ -164,7 +165,7 @@ class Authority:
         return next((row.hosts for row in reversed(self.issued()) if row.principal == str(principal)), ())
 
     def issued(self) -> list[Issued]:
-        """In the order in which they were issued. Raises `ConfigError`."""
+        """All issued certificates, the oldest first. Raises `ConfigError`."""
         path = self.folder / ISSUED
         try:
             lines = path.read_bytes().splitlines() if path.exists() else []
@@ -183,14 +184,17 @@ class Authority:
             raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 
     def revoked(self) -> frozenset[int]:
-        """Serial numbers of what was taken back. Raises `ConfigError`."""
+        """The serial numbers of the revoked certificates. Raises `ConfigError`."""
         try:
             return revoked_serials(self.pair.cert)
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read the list in {self.pair.cert}: {error}") from None
 
     def revoke(self, serials: Iterable[int]) -> None:
-        """Write the list anew, with these too. It is good as long as the authority. Raises `ConfigError`."""
+        """Add serial numbers to the revocation list, which is valid as long as the authority.
+
+        Raises `ConfigError`.
+        """
         now = datetime.now(UTC)
         made = x509.CertificateRevocationListBuilder(self._certificate.subject, now - BEGIN_AGO, self.ends)
         for serial in sorted(self.revoked().union(serials)):
@@ -211,13 +215,13 @@ class Authority:
 
 
 def pair_of(folder: Path, principal: Principal) -> Pair:
-    """Where the certificate and the key of a principal are."""
+    """The paths of a principal's certificate and key."""
     stem = f"{principal.role}-{principal.id}"
     return Pair(folder / f"{stem}.pem", folder / f"{stem}.key")
 
 
 def holder_of(cert: Path) -> tuple[Principal | None, datetime]:
-    """Whom a certificate file is for, and when it ends. Raises `ConfigError`."""
+    """The holder of a certificate file (None when it names none), and its end. Raises `ConfigError`."""
     try:
         return _holder(x509.load_pem_x509_certificate(cert.read_bytes()))
     except OSError as error:
@@ -227,7 +231,7 @@ def holder_of(cert: Path) -> tuple[Principal | None, datetime]:
 
 
 def holder_shown(der: bytes) -> tuple[Principal | None, datetime]:
-    """The same of a certificate that a server has shown. Raises ValueError."""
+    """The holder and the end of a certificate in DER, as a TLS connection gives it. Raises ValueError."""
     return _holder(x509.load_der_x509_certificate(der))
 
 
@@ -261,7 +265,7 @@ def _host(host: str) -> x509.GeneralName:
 
 
 def _purposes(role: PeerRole) -> list[x509.ObjectIdentifier]:
-    """Redis nodes and ZooKeeper servers connect to each other too."""
+    """The extended key usages of a role. Every role has the client's: servers connect to each other too."""
     server = [ExtendedKeyUsageOID.SERVER_AUTH] if role in _SERVERS else []
     return [*server, ExtendedKeyUsageOID.CLIENT_AUTH]
 
@@ -290,7 +294,10 @@ def check_replaceable(pair: Pair, *, replace: bool) -> None:
 def _write(
     pair: Pair, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, *, replace: bool
 ) -> None:
-    """The key first, so that no certificate is without one. Raises `ConfigError`, also for files that are there."""
+    """Write key and certificate, the key first: so no certificate is ever without its key.
+
+    Raises `ConfigError`, also for existing files unless `replace`.
+    """
     texts = (
         (
             pair.key,

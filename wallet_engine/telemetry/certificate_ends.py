@@ -1,4 +1,4 @@
-"""Until when the certificates are good that a process has in its files, for its metrics."""
+"""Reads the expiry of a process's certificate files, for its metrics."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from wallet_engine.domain.errors import ConfigError
 
 
 class Ending(NamedTuple):
-    """`holder` is `journal/j1`; empty for an authority, and for others' certificates."""
+    """The end of a certificate. `holder`: such as `journal/j1`; empty when the certificate names none."""
 
     file: str
     holder: str
@@ -17,12 +17,12 @@ class Ending(NamedTuple):
 
 
 class CertificateEnds:
-    """The ends of the certificates in these files, read anew when they change. An unreadable file is left out."""
+    """The ends of the certificates in these files. A changed file is read again; an unreadable one is skipped."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._files = sorted(set(files))
         self._known: dict[Path, tuple[tuple[int, int, int], Ending]] = {}
-        for _ in self.look():  # what it needs is loaded now: it takes a tenth of a second
+        for _ in self.look():  # import the libraries now, which takes 0.1 s, and not at the first scrape
             pass
 
     def __repr__(self) -> str:

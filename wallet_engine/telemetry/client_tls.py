@@ -1,4 +1,4 @@
-"""TLS of a client: whom it believes, and who it is. Certificates are read anew for each connection."""
+"""TLS settings of a client: trusted authorities and own certificate. The files are read for each connection."""
 
 import ssl
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from wallet_engine.telemetry.secrets import check_secret_file
 
 @dataclass(frozen=True, slots=True)
 class ClientTls:
-    """The empty one is plain TCP. With `ca` it is TLS, and the server's name is checked."""
+    """Without `ca`: plain TCP. With `ca`: TLS, and the server's name is checked."""
 
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
 
     def context(self) -> ssl.SSLContext | None:
-        """None for plain TCP. Raises OSError, as `ssl.SSLError` is, for files that cannot be used."""
+        """The TLS context; None for plain TCP. Raises OSError (`ssl.SSLError` is one) for unusable files."""
         if self.ca is None:
             return None
         context = ssl.create_default_context(cafile=str(self.ca))
@@ -28,9 +28,9 @@ class ClientTls:
         return context
 
     def check(self, server: str) -> None:
-        """Raises `ConfigError` for flags that do not belong together and files that cannot be used.
+        """Raises `ConfigError` for flags that do not fit together, and for unusable files.
 
-        The flags are `--<server>-ca`, `-cert` and `-key`, the server's name in lower case.
+        `server`: the name for errors; in lower case it begins the flags: `--<server>-ca`, `-cert` and `-key`.
         """
         flag = f"--{server.lower()}"
         if (self.cert is None) != (self.key is None):

@@ -1,7 +1,7 @@
-"""File descriptors: as many as the system gives, and some kept for this process' own needs.
+"""File descriptors: raises the limit, and keeps some for the process's own files and connections.
 
-Connections of others must not take the last ones: a journal that cannot open its next segment stops, and a service
-that cannot connect to a new primary pays nothing.
+Clients' connections must not take the last descriptors: a journal that cannot open its next segment stops, and a
+service that cannot connect to a new primary makes no payments.
 """
 
 import resource
@@ -11,21 +11,21 @@ from typing import Final
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.telemetry.logging import get_logger
 
-#: What a process needs to begin at all, with one shard and one journal copy.
+#: Descriptors that a process needs to start, with one shard and one journal copy.
 DESCRIPTORS_MIN: Final = 48
-#: More are never asked for: there are programs that look at each of them.
+#: The limit is not raised further: some programs loop over all descriptors up to the limit.
 DESCRIPTORS_MAX: Final = 1 << 20
-#: Kept for own files and connections; of a low limit a part.
+#: Descriptors kept for own files and connections; when the limit is low, this part of it: 1 / RESERVED_PART.
 RESERVED_MAX: Final = 64
 RESERVED_PART: Final = 4
-#: How often it is said that connections are refused.
+#: Minimum time between log lines about refused connections.
 SAY_S_MIN: Final = 10.0
 
 log = get_logger(__name__)
 
 
 def raise_limit() -> None:
-    """Take as many as the system allows. Raises `ConfigError` when that is too few to begin with."""
+    """Raise the soft limit to the hard limit. Raises `ConfigError` when that is too low to start."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
     if soft != resource.RLIM_INFINITY and soft < allowed:
@@ -38,20 +38,22 @@ def raise_limit() -> None:
 
 
 def is_reserved(descriptor: int) -> bool:
-    """Whether it is one of the last that the process may have."""
+    """Whether this is one of the last descriptors that the process may have."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return limit != resource.RLIM_INFINITY and descriptor >= limit - min(RESERVED_MAX, limit // RESERVED_PART)
 
 
 class Reserve:
-    """Says of each connection of others whether the process can afford it."""
+    """Decides for each client connection whether the process has descriptors enough for it."""
 
     def __init__(self) -> None:
         self._said_s = 0.0
 
     def refuses(self, descriptor: int) -> bool:
-        """Whether to close the connection that has this descriptor. The lowest that is free is given out, so a high
-        one says that those below are taken. The limit is looked at each time: it can be changed from outside.
+        """Whether to close the connection with this descriptor; logs that.
+
+        The kernel gives the lowest free descriptor, so a high one means that all below it are in use. The limit is read
+        each time: it can be changed from outside.
         """
         if not is_reserved(descriptor):
             return False

@@ -1,4 +1,4 @@
-"""Metrics of a process that serves no HTTP otherwise, for Prometheus."""
+"""Serves `/metrics` for Prometheus, in processes that have no other HTTP server."""
 
 import socket
 import ssl
@@ -13,18 +13,19 @@ from prometheus_client.exposition import ThreadingWSGIServer
 
 from wallet_engine.domain.errors import ConfigError
 
-#: How long a client may send nothing.
+#: Time-out of a connection: a client that is silent for so long is disconnected.
 SILENT_S_MAX: Final = 5.0
-#: Connections at a time; past it the oldest is closed.
+#: Maximum connections at a time. One more closes the oldest.
 CONNECTIONS_MAX: Final = 32
 
 Context = Callable[[], ssl.SSLContext]
 
 
 def expose(registry: CollectorRegistry, host: str, port: int, tls: Context | None = None) -> WSGIServer:
-    """Answer every GET with the metrics, in threads that end with the process.
+    """Start a server that answers every GET with the metrics. Its threads end with the process.
 
-    `tls` is asked for each connection, so that renewed certificates count. Raises `ConfigError`.
+    `tls` is called for each connection, so that renewed certificates are used. Raises `ConfigError` when the port
+    cannot be used.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -38,13 +39,13 @@ def expose(registry: CollectorRegistry, host: str, port: int, tls: Context | Non
 
 class _Handler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: it comes every few seconds."""
+        """Log nothing: there is a request every few seconds."""
 
 
 class _Server(ThreadingWSGIServer):
-    """A thread for each connection, so that nobody waits behind one who says nothing."""
+    """Uses a thread for each connection, so that a silent client delays no other."""
 
-    #: Connections that may wait to be accepted; further clients would try again after a second.
+    #: Connections that may wait to be accepted. Without room, the kernel drops the SYN, and a client retries after 1 s.
     request_queue_size = 128
 
     def __init__(self, family: socket.AddressFamily, address: Any, tls: Context | None) -> None:
@@ -58,10 +59,10 @@ class _Server(ThreadingWSGIServer):
         link, address = super().get_request()
         link.settimeout(SILENT_S_MAX)
         if self._tls is not None:
-            # Hands are shaken where it is read, in its own thread.
+            # The handshake happens at the first read, in the connection's own thread.
             link = self._tls().wrap_socket(link, server_side=True, do_handshake_on_connect=False)
         with self._lock:
-            # Taken out here: its thread may take its time, and the next one needs another's place.
+            # Removed here and not by its thread, which may need time: the next connection must close another one.
             oldest = self._open.pop(next(iter(self._open))) if len(self._open) >= CONNECTIONS_MAX else None
             self._open[id(link)] = link
         if oldest is not None:
@@ -74,9 +75,9 @@ class _Server(ThreadingWSGIServer):
         super().close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Do nothing: the client has hung up, sent nothing, or shown no certificate."""
+        """Do nothing: the client has disconnected, was silent, or has no valid certificate."""
 
 
 def _hang_up(link: socket.socket) -> None:
-    with suppress(OSError):  # it may have done so itself
+    with suppress(OSError):  # the client may have closed it already
         socket.socket.shutdown(link, socket.SHUT_RDWR)

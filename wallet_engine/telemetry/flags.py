@@ -1,11 +1,11 @@
 """The command-line behaviour that `wallet-engine` and `wallet-admin` share.
 
-A `VerbGroup` is a click group whose
-- verbs are named with their module and imported only when they are run;
-- flags may stand before or after the verb: `wallet-admin --json status` is `wallet-admin status --json`;
-- flags may be given as environment variables, `--map-file` as `WALLET_MAP_FILE`, the same for every verb; those that
-  Kubernetes makes of Services are passed over;
-- exit status is 0, 1 (it failed: one line on standard error, no traceback) or 2 (usage).
+A `VerbGroup` is a click group with these properties:
+- A verb is given as the name of its module, which is imported only when the verb runs.
+- Flags may be before or after the verb: `wallet-admin --json status` is `wallet-admin status --json`.
+- Each flag can be set by an environment variable, `--map-file` by `WALLET_MAP_FILE`, the same for every verb. Variables
+  that Kubernetes makes for Services are ignored.
+- The exit status is 0, 1 (failure: one line on standard error, no traceback) or 2 (usage).
 """
 
 import functools
@@ -32,7 +32,7 @@ _is_service_link: Final = re.compile(r"(?:tcp|udp|sctp)://.+:[0-9]+\Z").match
 
 SEGMENT_BYTES_MIN: Final = 4096
 SEGMENT_BYTES_MAX: Final = 256 * 1024 * 1024
-#: A gibibyte is about 15 million operations, which are replayed in about two minutes.
+#: A gibibyte has about 15 million operations. Their replay takes about two minutes.
 SNAPSHOT_BYTES_DEFAULT: Final = 1024 * 1024 * 1024
 
 RESTORE_COMMAND_HELP: Final = (
@@ -43,7 +43,7 @@ RESTORE_COMMAND_HELP: Final = (
 
 
 class Verb(NamedTuple):
-    """Where a command is, and what the list of commands says about it."""
+    """A lazily imported command: where it is, and its line in the list of commands."""
 
     #: `module:attribute` of a `click.Command`
     target: str
@@ -51,7 +51,7 @@ class Verb(NamedTuple):
 
 
 class VerbGroup(click.Group):
-    """See the module. `verbs` are the lazily imported ones; others are added as to any click group."""
+    """See the module. `verbs`: the lazily imported verbs. Others can be added as to any click group."""
 
     def __init__(self, *args: Any, verbs: Mapping[str, Verb] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -72,7 +72,7 @@ class VerbGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, which knows only verbs that were imported."""
+        """As click's method, which alone would not know verbs that are not imported yet."""
         if args and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
             self._refuse_verb(ctx, args[0])
         return super().resolve_command(ctx, args)
@@ -83,7 +83,7 @@ class VerbGroup(click.Group):
         ctx.fail(f"No such command {word!r}.{hint}")
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing those that are lazy."""
+        """The list of commands. Lazy ones are not imported."""
         rows = []
         for name in self.list_commands(ctx):
             if name in self.verbs:
@@ -106,7 +106,7 @@ class VerbGroup(click.Group):
             return super().invoke(ctx)
 
     def _flags_after_verb(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """The arguments with the verb's flags moved behind it; unchanged if no verb takes them."""
+        """The arguments with the verb's flags moved after the verb; unchanged if no verb has these flags."""
         own = list(self.get_params(ctx))
         for position, word in enumerate(args):
             if word not in self.list_commands(ctx) or not _looks_like_flags(args[:position]):
@@ -120,7 +120,7 @@ class VerbGroup(click.Group):
                 return [*_flat(ahead), word, *_flat(moved), *args[position + 1 :]]
         strange = args and args[0].startswith("-") and _name(args[0]) not in _names(own)
         if strange and not ctx.resilient_parsing:
-            flags = [*own, *_params_below(self, ctx)]  # of all verbs: this takes a moment
+            flags = [*own, *_params_below(self, ctx)]  # imports all verbs, which takes a moment
             for position, word in enumerate(args):
                 if not word.startswith("-") and _split(args[:position], flags):
                     if word not in self.list_commands(ctx):
@@ -130,7 +130,7 @@ class VerbGroup(click.Group):
 
 
 def credentials_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--zookeeper-user` and `--zookeeper-password-file`, for `routing.access.read_credentials`, and those for TLS."""
+    """Add `--zookeeper-user` and `--zookeeper-password-file`, for `routing.access.read_credentials`, and TLS flags."""
     file = click.Path(path_type=Path, dir_okay=False)
     for name, what in (
         ("key", "Private key of --zookeeper-cert."),
@@ -150,7 +150,7 @@ def credentials_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--redis-user` and what belongs to it, for `redis_store.login.use_flags`."""
+    """Add `--redis-user` and the other flags for `redis_store.login.use_flags`."""
     file = click.Path(path_type=Path, dir_okay=False)
     for name, metavar, what in (
         ("key", "FILE", "Private key of --redis-cert."),
@@ -163,7 +163,7 @@ def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def peer_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--peer-ca` and what belongs to it, for `journal.peer_tls.use_flags`."""
+    """Add `--peer-ca` and the other flags for `journal.peer_tls.use_flags`."""
     file = click.Path(path_type=Path, dir_okay=False)
     command = click.option(
         "--peer-tls",
@@ -181,7 +181,7 @@ def peer_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`--archive-command`, `--restore-command` and so on: what a journal copy does with its directory."""
+    """Add the flags about a journal copy's directory: `--archive-command`, `--restore-command` and others."""
     for option in (
         click.option(
             "--archive-command",
@@ -218,7 +218,7 @@ def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--database` and `--database-password-file`, as `database`: a URL with its password, or None."""
+    """Add `--database` and `--database-password-file`. The command gets `database`: a URL with password, or None."""
 
     @functools.wraps(command)
     def with_password(
@@ -241,7 +241,7 @@ def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def database_url(url: str | None, password_file: Path | None) -> str | None:
-    """The URL with the password of the file in it. Raises `ConfigError`."""
+    """The URL with the password from the file. Raises `ConfigError`, also for a password in a command line."""
     if url is None:
         if password_file is not None:
             raise ConfigError("--database-password-file says nothing without --database")
@@ -270,9 +270,9 @@ def database_url(url: str | None, password_file: Path | None) -> str | None:
 
 
 def pass_over_service_links(environ: MutableMapping[str, str]) -> None:
-    """Take away the variables that Kubernetes makes of a Service whose name begins with `wallet`.
+    """Remove the variables that Kubernetes makes for a Service whose name begins with `wallet`.
 
-    Of one named `wallet` comes WALLET_PORT=tcp://10.0.0.1:8080 (kubernetes.io, "Discovering services"); no flag has a
+    A Service `wallet` makes WALLET_PORT=tcp://10.0.0.1:8080 (kubernetes.io, "Discovering services"). No flag has a
     value of that form.
     """
     for name in [name for name in environ if name.startswith(f"{ENVIRONMENT_PREFIX}_")]:
@@ -281,7 +281,7 @@ def pass_over_service_links(environ: MutableMapping[str, str]) -> None:
 
 
 def write_anything() -> None:
-    """Have standard output and error take every text: what the locale has no character for is written as its number."""
+    """Let standard output and error take every text: a character that the locale lacks is escaped by its number."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -289,7 +289,7 @@ def write_anything() -> None:
 
 @contextmanager
 def one_line_failures() -> Iterator[None]:
-    """A failure raised on purpose becomes its one line on standard error and status 1, without a traceback."""
+    """Turn a `WalletError` into one line on standard error and exit status 1, without a traceback."""
     try:
         yield
     except WalletError as error:
@@ -299,7 +299,7 @@ def one_line_failures() -> Iterator[None]:
 def _load(name: str, target: str) -> click.Command:
     module, _, attribute = target.partition(":")
     try:
-        # redis-py loads the SDK of OpenTelemetry for metrics of its own; ours is loaded when it is asked for.
+        # redis-py would load the SDK of OpenTelemetry for its own metrics. This program loads it only when traced.
         with without("opentelemetry"), uncollected():
             command = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
@@ -312,7 +312,7 @@ def _load(name: str, target: str) -> click.Command:
 
 
 def _read_environment(command: click.Command) -> None:
-    """Have every flag of the command read from the environment, and its help say so."""
+    """Give every flag of the command an environment variable, and show it in the help."""
     for param in command.params:
         if isinstance(param, click.Option):
             flags = [name.removeprefix("--") for name in param.opts if name.startswith("--")]
@@ -321,7 +321,7 @@ def _read_environment(command: click.Command) -> None:
 
 
 def _params_below(command: click.Command, ctx: click.Context) -> list[click.Parameter]:
-    """The parameters of a command, or of every command of a group."""
+    """The parameters of a command, and of every command below it when it is a group."""
     params = list(command.get_params(ctx))
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):
@@ -335,7 +335,7 @@ def _looks_like_flags(words: list[str]) -> bool:
 
 
 def _split(words: list[str], params: Iterable[click.Parameter]) -> list[list[str]] | None:
-    """The words as flags with their values, or None when they are not flags of these parameters."""
+    """The words grouped as flags with their values; None when they are not all flags of these parameters."""
     values = {
         name: 0 if param.is_flag or param.count else param.nargs
         for param in params

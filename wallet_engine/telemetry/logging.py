@@ -1,6 +1,6 @@
-"""Logs: one JSON object per line on standard error, or a readable line when that is a terminal.
+"""Logging to standard error: one JSON object per line, or a readable line when that is a terminal.
 
-Records of libraries (uvicorn, kazoo, redis) go through the same formatter, so that a log has one shape.
+Records of libraries (uvicorn, kazoo, redis) use the same formatter, so a log has only one format.
 """
 
 import logging
@@ -13,17 +13,17 @@ from typing import Final
 
 from wallet_engine.telemetry.lean import without
 
-# It would load rich for tracebacks in colours, with all local variables: passwords among them.
+# With rich, structlog would print tracebacks with all local variables, passwords too.
 with without("rich"):
     import structlog
     from structlog.types import EventDict, Processor
 
-#: Libraries whose INFO says nothing that an operator of this engine acts on.
+#: Libraries whose INFO records are of no use to an operator.
 _QUIET: Final = ("uvicorn", "uvicorn.error", "kazoo", "asyncio", "redis")
 
-#: Of the request that this context works for; empty where it works for none.
+#: Id of the request that this context works for; empty without one.
 _request_id: Final[ContextVar[str]] = ContextVar("request_id", default="")
-#: Has each line of this context say for which request it is.
+#: Sets the request id that log lines of this context get.
 log_with: Final = _request_id.set
 
 
@@ -45,10 +45,10 @@ _SHARED: Final[list[Processor]] = [
 
 
 def configure_logging(level: str = "info", json: bool | None = None) -> None:
-    """Set up logging of the whole process; may be called again.
+    """Set up logging of the whole process. It may be called again.
 
-    `level` is debug, info, warning or error (else `ValueError`). `json=None` means JSON unless standard error
-    is a terminal.
+    `level`: debug, info, warning or error; else raises `ValueError`. `json`: None means JSON unless standard error is a
+    terminal.
     """
     threshold = logging.getLevelNamesMapping().get(level.upper())
     if threshold is None:
@@ -89,7 +89,7 @@ def _rendering(as_json: bool) -> list[Processor]:
 
 @contextmanager
 def logged_with(request_id: str) -> Iterator[None]:
-    """Lines inside say for which request they are."""
+    """In the block, log lines have this request id."""
     token = _request_id.set(request_id)
     try:
         yield
@@ -100,8 +100,8 @@ def logged_with(request_id: str) -> Iterator[None]:
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger whose calls take an event and keyword fields: `log.info("moved", partition=12)`.
 
-    Until `configure_logging` it is one of the standard library's too: structlog's own would print on standard output,
-    where commands answer.
+    Before `configure_logging` it uses the standard library's logger: structlog's own would print to standard output,
+    where commands print their results.
     """
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger(name), wrapper_class=structlog.stdlib.BoundLogger

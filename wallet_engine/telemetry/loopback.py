@@ -1,11 +1,11 @@
-"""Which addresses are reached from this machine alone: there nobody is asked who he is."""
+"""Recognises loopback addresses. Listening on one needs no authentication: only this machine can connect."""
 
 import ipaddress
 import socket
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it."""
+    """Whether all addresses of a host are loopback. False when the name cannot be resolved."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:

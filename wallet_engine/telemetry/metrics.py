@@ -1,8 +1,8 @@
 """Every metric of a process in one place: name, unit, labels, buckets.
 
-Names follow the Prometheus conventions: base units (seconds, bytes), `_total` on counters, the counted thing
-last. A process makes one `Metrics` and hands it to its parts; nothing here is global, so tests do not
-share state. Labels are bounded: a partition, a shard, a route template, an outcome; never an account.
+Names follow the Prometheus conventions: base units (seconds, bytes), `_total` on counters. A process makes one
+`Metrics` and passes it to its parts. Nothing here is global, so tests do not share state. Labels have few values: a
+partition, a shard, a route template, an outcome; never an account.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +21,7 @@ from wallet_engine.telemetry.tallies import TallyCounter, TallyHistogram
 #: Content type of `Metrics.render`.
 EXPOSITION_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-#: Value of `partition_state` for each state; what is not `live` takes no transfers.
+#: Value of `partition_state` for each state. Only a `live` partition takes transfers.
 PARTITION_STATES: Final = {"live": 0, "moving": 1, "recovering": 2, "unavailable": 3}
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -30,7 +30,7 @@ _BATCH = (1, 2, 5, 10, 20, 50, 100, 200, 400)
 _LEGS = (1, 2, 5, 10, 20, 50, 100)
 _CALL = (1, 10, 100, 500, 1000, 2000, 5000, 10_000)
 
-#: A value of `READY_VALUES`, and how many partitions each condition stops.
+#: Returns a value of `READY_VALUES`, and for each condition how many partitions it stops.
 Readings = Callable[[], tuple[int, Mapping[str, int]]]
 #: Value of `wallet_ready` for each status of `readyz`.
 READY_VALUES: Final = {"unready": 0, "degraded": 1, "ready": 2}
@@ -220,23 +220,23 @@ class Metrics:
         )
 
     def observe_in_flight(self, requests: Callable[[], float]) -> None:
-        """Have `http_requests_in_flight` read by `requests` when it is scraped."""
+        """Call `requests` for the value of `http_requests_in_flight` at each scrape."""
         self.http_requests_in_flight.set_function(requests)
 
     def observe_readiness(self, look: "Readings") -> None:
-        """Have `wallet_ready` and `wallet_conditions` read by `look` when they are scraped."""
+        """Call `look` for the values of `wallet_ready` and `wallet_conditions` at each scrape."""
         self.registry.register(_ReadinessCollector(look))
 
     def observe_partitions(self, look: Callable[[], Iterable["PartitionReading"]]) -> None:
-        """Have what each partition has waiting read by `look` when it is scraped."""
+        """Call `look` for the waiting work of each partition at each scrape."""
         self.registry.register(_PartitionsCollector(look))
 
     def observe_certificates(self, ends: CertificateEnds) -> None:
-        """Have `wallet_certificate_ends_timestamp_seconds` read from their files when it is scraped."""
+        """Read `wallet_certificate_ends_timestamp_seconds` from the certificate files at each scrape."""
         self.registry.register(_CertificatesCollector(ends))
 
     def render(self) -> bytes:
-        """The exposition text of every metric."""
+        """All metrics in the exposition format (`EXPOSITION_CONTENT_TYPE`)."""
         return generate_latest(self.registry)
 
 
@@ -250,7 +250,7 @@ class PartitionReading(NamedTuple):
 
 
 class _PartitionsCollector(Collector):
-    """What partitions have waiting."""
+    """The waiting work of partitions, read at each scrape."""
 
     def __init__(self, look: Callable[[], Iterable[PartitionReading]]) -> None:
         self._look = look
@@ -276,7 +276,7 @@ class _PartitionsCollector(Collector):
 
 
 class _ReadinessCollector(Collector):
-    """What `readyz` says, in numbers."""
+    """The state of `readyz` as numbers, read at each scrape."""
 
     def __init__(self, look: Readings) -> None:
         self._look = look
@@ -298,7 +298,7 @@ class _ReadinessCollector(Collector):
 
 
 class _CertificatesCollector(Collector):
-    """Until when certificates are good."""
+    """The ends of certificates, read at each scrape."""
 
     def __init__(self, ends: CertificateEnds) -> None:
         self._ends = ends

@@ -1,4 +1,4 @@
-"""Files that hold secrets, and files that this program writes: for their owner alone."""
+"""Permissions of files: those with secrets, and those that this program writes, are for their owner only."""
 
 import os
 import stat
@@ -8,12 +8,15 @@ from wallet_engine.domain.errors import ConfigError
 
 
 def write_for_owner_only() -> None:
-    """Have this process, and those that it starts, write files that nobody else can read."""
+    """Set the umask, so that only the owner can read files of this process and of those that it starts."""
     os.umask(0o077)
 
 
 def read_secret(path: Path, what: str) -> str:
-    """The first line of a file that nobody else can read. Raises `ConfigError`."""
+    """The first line of a file that only its owner can read. `what` names the secret in errors.
+
+    Raises `ConfigError` when the file cannot be read, is empty, or others can read it.
+    """
     try:
         text = path.read_text("utf-8").partition("\n")[0]
     except (OSError, UnicodeDecodeError) as error:
@@ -25,9 +28,9 @@ def read_secret(path: Path, what: str) -> str:
 
 
 def check_secret_file(path: Path) -> None:
-    """Raises `ConfigError` when others can read the file.
+    """Raises `ConfigError` when others can read or write the file, or when it is missing.
 
-    A group may read what belongs to root, when we are not root: so Kubernetes gives secrets to a process.
+    When this process is not root, a group may have access to a file of root: Kubernetes mounts secrets like that.
     """
     try:
         found = path.stat()

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of what a request does. Imported only where traces are sent: it needs the extra `otel`."""
+"""OpenTelemetry spans of requests. Imported only when traces are sent: it needs the extra `otel`."""
 
 import os
 import time
@@ -15,9 +15,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-#: Operations of one request that have spans: a batch has 20,000 of them.
+#: Maximum operations of one request with spans: a batch can have 20,000 operations.
 OPERATIONS_TRACED_MAX: Final = 50
-#: For one export. A collector that does not answer delays the end of a process by no more.
+#: Time-out of one export. A collector that does not answer delays the end of a process by this long.
 EXPORT_S_MAX: Final = 2.0
 
 _TRACES_PATH: Final = "/v1/traces"
@@ -25,8 +25,11 @@ _extract: Final = TraceContextTextMapPropagator().extract
 
 
 class Tracing:
-    """Makes the spans of one process and sends them. Whether a request has any, its caller's `traceparent` says, or
-    else the sampler that `OTEL_TRACES_SAMPLER` names (all of them)."""
+    """Makes the spans of one process and sends them.
+
+    The caller's `traceparent` decides whether a request is traced; without one, the sampler in `OTEL_TRACES_SAMPLER`
+    does (default: all requests).
+    """
 
     def __init__(self, service_id: str, exporter: SpanExporter) -> None:
         name = os.environ.get("OTEL_SERVICE_NAME", "wallet-api")
@@ -37,17 +40,17 @@ class Tracing:
 
     @classmethod
     def to(cls, endpoint: str | None, service_id: str) -> "Tracing":
-        """Spans go by OTLP over HTTP to the endpoint, or where OpenTelemetry's own variables say."""
+        """Send spans by OTLP over HTTP to the endpoint; None for the one in OpenTelemetry's own variables."""
         if endpoint is not None and not endpoint.endswith(_TRACES_PATH):
             endpoint = endpoint.rstrip("/") + _TRACES_PATH
         return cls(service_id, OTLPSpanExporter(endpoint, timeout=EXPORT_S_MAX))
 
     def close(self) -> None:
-        """Send what is left; waits for it."""
+        """Send the remaining spans, and wait for that."""
         self._provider.shutdown()
 
     def begin_request(self, method: str, route: str, request_id: str, traceparent: str) -> Span:
-        """The span of a request, below the caller's; what this context submits from now on is below it."""
+        """Begin the span of a request, as a child of the caller's. Operations of this context become its children."""
         parent = _extract({"traceparent": traceparent}, Context()) if traceparent else Context()
         attributes = {"http.request.method": method, "http.route": route, "wallet.request_id": request_id}
         span = self._tracer.start_span(f"{method} {route}", parent, SpanKind.SERVER, attributes)
@@ -55,13 +58,13 @@ class Tracing:
         return span
 
     def step(self, name: str, parent: Span, start_ns: int, attributes: dict[str, str | int]) -> Span:
-        """A span below another one, begun at that time."""
+        """Begin a child span. `start_ns`: its start, Unix nanoseconds."""
         context = set_span_in_context(parent, Context())
         return self._tracer.start_span(name, context, attributes=attributes, start_time=start_ns)
 
 
 class Place:
-    """Where in a trace the operations of a request belong."""
+    """The span of a request, to which the spans of its operations are added."""
 
     __slots__ = ("_left", "_span", "_tracing")
 
@@ -71,7 +74,7 @@ class Place:
         self._left = OPERATIONS_TRACED_MAX
 
     def begin(self, name: str, partition: int) -> "Step | None":
-        """The step of one operation; None past the bound."""
+        """Begin the span of one operation; None after `OPERATIONS_TRACED_MAX` of them."""
         if self._left <= 0:
             return None
         self._left -= 1
@@ -80,7 +83,7 @@ class Place:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """What is submitted inside belongs here."""
+        """Operations that are submitted in the block belong to this request."""
         token = _place.set(self)
         try:
             yield
@@ -89,7 +92,7 @@ class Place:
 
 
 class Step:
-    """One operation, from its queue to its receipts."""
+    """The span of one operation, from its queue to its receipts."""
 
     __slots__ = ("_span", "_tracing", "place")
 
@@ -99,24 +102,24 @@ class Step:
         self._span = span
 
     def passed(self, name: str, start_s_ago: float, end_s_ago: float) -> None:
-        """A part of it has passed."""
+        """Add a span for a finished part of the operation. Start and end: seconds before now."""
         now_ns = time.time_ns()
         start_ns, end_ns = (now_ns - int(ago * 1e9) for ago in (start_s_ago, end_s_ago))
         self._tracing.step(name, self._span, start_ns, {}).end(end_ns)
 
     def decided(self, outcome: str, entry: str) -> None:
-        """It is durable."""
+        """End the span: the operation is durable."""
         self._span.set_attributes({"wallet.outcome": outcome, "wallet.entry": entry})
         self._span.end()
 
     def failed(self, code: str) -> None:
-        """It did not happen, or is not known to have."""
+        """End the span with an error: the operation failed, or its outcome is unknown."""
         self._span.set_status(StatusCode.ERROR, code)
         self._span.end()
 
 
 def answered(span: Span, status: int) -> None:
-    """A request's span ends with its answer."""
+    """End the span of a request that was answered with this status."""
     span.set_attribute("http.response.status_code", status)
     if status >= 500:
         span.set_status(StatusCode.ERROR)

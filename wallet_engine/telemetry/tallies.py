@@ -1,7 +1,7 @@
-"""Counters and histograms for what happens thousands of times a second, exposed like all other metrics.
+"""Counters and histograms for events that happen thousands of times a second, exposed like all other metrics.
 
-Those of `prometheus_client` take a lock and walk through the buckets: 2 µs for each observation, an eighth of what the
-API spent on a single transfer. These take 0.3 µs. They are for one thread; others may read.
+Those of `prometheus_client` take a lock and scan the buckets: 2 µs for each observation, an eighth of the API's time
+for a single transfer. These take 0.3 µs. Only one thread may write them; others may read.
 """
 
 from bisect import bisect_left
@@ -32,7 +32,7 @@ class Count:
 
 
 class Spread:
-    """One histogram: how many of the values seen lie in each bucket, and their sum."""
+    """One histogram: the number of values in each bucket, and the sum of all values."""
 
     __slots__ = ("_bounds", "counts", "total")
 
@@ -67,7 +67,7 @@ class _Family(Collector, Generic[Child]):
         raise NotImplementedError
 
     def labels(self, *values: str) -> Child:
-        """The child with these label values, which keeps: looking it up costs more than using it."""
+        """The child with these label values. Keep it: this look-up costs more than an observation."""
         if len(values) != len(self._labels):
             raise ValueError(f"{self._name} has the labels {self._labels}")
         if values not in self._children:
@@ -76,7 +76,7 @@ class _Family(Collector, Generic[Child]):
 
 
 class TallyCounter(_Family[Count]):
-    """A counter in the registry; `name` without `_total`."""
+    """A counter in the registry. `name`: without `_total`."""
 
     def _make(self) -> Count:
         return Count()
@@ -89,7 +89,7 @@ class TallyCounter(_Family[Count]):
 
 
 class TallyHistogram(_Family[Spread]):
-    """A histogram in the registry, with `buckets` in ascending order."""
+    """A histogram in the registry. `buckets`: upper bounds in ascending order, without infinity."""
 
     def __init__(
         self,
