@@ -1,1 +1,1 @@
-"""The benchmark: loads a real cluster at one of three doors, and reports nothing when its books do not add up."""
+"""The benchmark: puts load on a real cluster at one of three doors. It reports nothing when the books do not add up."""

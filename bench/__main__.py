@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
         f"{sys.executable} -m pip install --editable '.[bench]' (`make bench` does it)"
     )
 
-#: Every subcommand is a module with a click command of its own.
+#: The subcommands; each has its own module.
 COMMANDS: Final[tuple[click.Command, ...]] = (
     *(run, quick, client, peers, scale, memory, rebuild, history, beside, fair, move, report, compare),
 )

@@ -1,6 +1,6 @@
-"""API processes of the benchmark's own, beside the idle ones of its cluster: with what `wallet-engine dev` gives none.
+"""API processes with HTTPS or keys, which `wallet-engine dev` alone does not start. Those of the cluster stay idle.
 
-`--insecure` here means that callers may show a key or none: the same process is measured with and without.
+They run with `--insecure`, so callers may send a key or none: the same process is measured with and without.
 """
 
 import ssl
@@ -27,24 +27,27 @@ _DAYS: Final = 2
 
 
 class ApisFailed(Exception):
-    """One of them did not become ready."""
+    """An API process did not become ready."""
 
 
 def peer_files(folder: Path, name: str) -> tuple[Path, Path, Path]:
-    """Certificate of the authority that `dev --certificates` has made there, and a service's with its key."""
+    """(certificate of the authority, certificate, key) for a service. `folder`: the one of `dev --certificates`."""
     authority = Authority(folder)
     pair = authority.issue(Principal(PeerRole.SERVICE, name), days=_DAYS)
     return authority.pair.cert, pair.cert, pair.key
 
 
 def server_pair(folder: Path) -> Pair:
-    """A certificate for HTTPS on this machine, of an authority made for it."""
+    """A certificate for HTTPS on this machine, from a new authority in the folder."""
     authority = Authority.create(folder, "bench")
     return authority.issue(Principal(PeerRole.SERVER, "bench"), hosts=("127.0.0.1",), days=_DAYS)
 
 
 def make_key(directory: Directory, apis: "OwnApis") -> str:
-    """A key that may pay from the accounts of a benchmark alone, known to all of `apis`. Raises `ApisFailed`."""
+    """Make a key that may pay only from the benchmark's accounts. Returns when all of `apis` know it.
+
+    Raises `ApisFailed`.
+    """
     template = ApiKey(id="", name="bench", role=Role.PAYER, accounts=(ACCOUNTS,))
     made, shown = new_key(template)
     directory.api_keys.change(lambda keys: keys.update({made.id: made}))
@@ -59,12 +62,15 @@ def make_key(directory: Directory, apis: "OwnApis") -> str:
 
 
 class OwnApis:
-    """Started by `start`, ended by `stop`; `root` takes their logs."""
+    """The processes: `start` starts them, `stop` ends them. Their logs are in `root`."""
 
     def __init__(
         self, root: Path, https: Pair | None, peers: Path | None, caller_tls: ssl.SSLContext | None
     ) -> None:
-        """`peers` is the folder of the authority among our processes; `caller_tls` is for calls to `https`."""
+        """`https`: certificate and key of the API. `peers`: folder of the authority for TLS to the journal.
+
+        `caller_tls`: for the benchmark's own calls to the API. None switches each off.
+        """
         self._root = root
         self._caller_tls = caller_tls
         self._https = https
@@ -80,7 +86,7 @@ class OwnApis:
         return [process.pid for process in self._processes]
 
     def start(self, count: int, directory_flags: tuple[str, ...], environ: Mapping[str, str]) -> None:
-        """Returns when all take transfers. Raises `ApisFailed`."""
+        """Start the processes. Returns when all take transfers. Raises `ApisFailed`."""
         for _ in range(count):
             port = free_port()
             name = f"bench-{port}"
@@ -111,7 +117,7 @@ class OwnApis:
                 time.sleep(0.1)
 
     def status(self, address: str, path: str, key: str | None = None) -> int | None:
-        """That of `GET` with this key; None for no answer."""
+        """The status of a `GET` with this key; None without an answer."""
         try:
             get(address, path, tls=self._caller_tls, key=key)
         except HTTPError as refused:
@@ -121,7 +127,7 @@ class OwnApis:
         return 200
 
     def stop(self) -> None:
-        """End them and wait."""
+        """End the processes, and wait for them."""
         processes, self._processes = self._processes, []
         for process in processes:
             process.terminate()

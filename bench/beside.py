@@ -1,4 +1,4 @@
-"""Payments with somebody at the past beside them: what a follower costs those on whose cores and disk it works."""
+"""Measures what a follower and PostgreSQL cost payments on the same cores and the same disk."""
 
 import asyncio
 import os
@@ -17,14 +17,14 @@ from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.history.sink import SINK
 
 ALONE: Final = "alone"
-#: The neighbours of payments, in the order of their cost.
+#: What runs beside the payments, in the order of its cost.
 NEIGHBOURS: Final[Mapping[str, str]] = {
     ALONE: "the follower and PostgreSQL stand still",
     "feed": "somebody asks for the bytes of all of the journal, over and over, and looks at none: 10 MiB a second",
     "keeps up": "the follower writes what is paid",
     "catches up": "the follower writes the history anew, from the first entry on",
 }
-#: How long a follower that stood still may take until it writes.
+#: Maximum time until a follower that was stopped writes again.
 BEGUN_S_MAX: Final = 60.0
 _POLL_S: Final = 0.1
 
@@ -36,10 +36,10 @@ _ENTRIES: Final = f"SELECT sum(seq)::bigint FROM positions WHERE sink = '{SINK}'
 
 
 class Beside:
-    """The follower and PostgreSQL of a cluster, and a reader of its feed; each works only when it is asked to."""
+    """The follower and PostgreSQL of a cluster, and a reader of its feed. Each runs only when it is measured."""
 
     def __init__(self, cluster: Cluster, past: Past, *, apart: bool = False) -> None:
-        """`apart`: they have half of the cores for themselves, and payments with who sends them have the others."""
+        """`apart`: they run on one half of the cores; payments and the load generator run on the other half."""
         self._cluster = cluster
         self._past = past
         cores = sorted(os.sched_getaffinity(0))
@@ -52,7 +52,7 @@ class Beside:
 
     @asynccontextmanager
     async def working(self, neighbour: str) -> AsyncIterator[Callable[[], Any]]:
-        """That one alone is at work. Gives a coroutine function: entries that it has taken by now."""
+        """In the block only this neighbour runs. Gives a coroutine function that returns the entries it has taken."""
         if neighbour == "feed":
             with self._reader():
                 yield self._none
@@ -67,11 +67,11 @@ class Beside:
                 self.rest()
 
     def rest(self) -> None:
-        """The follower and PostgreSQL stand still."""
+        """Stop the follower and PostgreSQL with SIGSTOP."""
         self._signal(signal.SIGSTOP)
 
     def wake(self) -> None:
-        """They go on, so that they can be stopped in order."""
+        """Let them continue, so that they can be ended in order."""
         self._signal(signal.SIGCONT)
 
     async def _none(self) -> int:
@@ -81,12 +81,12 @@ class Beside:
         return int(await self._past.ask(lambda c: c.fetchval(_ENTRIES)))
 
     async def left(self) -> int:
-        """Entries that the follower has not written yet."""
+        """The number of entries that the follower has not written yet."""
         ends = await asyncio.to_thread(self._past.ends)
         return sum(ends.values()) - await self._entries()
 
     async def _set_back(self) -> None:
-        """Have everything written anew; returns when that has begun."""
+        """Empty the history, so that the follower writes everything again. Returns when it has begun to."""
 
         async def empty(connection: Any) -> None:
             async with connection.transaction():
@@ -99,7 +99,7 @@ class Beside:
                 await asyncio.sleep(_POLL_S)
 
     def _signal(self, number: int) -> None:
-        """To the follower and to all processes of PostgreSQL."""
+        """Send a signal to the follower and to all processes of PostgreSQL."""
         for process in self._processes():
             for each in (process, *process.children(recursive=True)):
                 with suppress(ProcessLookupError, psutil.NoSuchProcess):
@@ -115,7 +115,7 @@ class Beside:
 
 
 def _confine(process: psutil.Process, cores: set[int]) -> None:
-    """All threads of a process and of its children; what they start from here on, too."""
+    """Restrict a process and its children to these cores: all their threads, and processes that they start later."""
     for each in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
             for thread in each.threads():

@@ -1,4 +1,4 @@
-"""Do the books add up? Every balance is read from Redis itself, past the engine."""
+"""Checks that the books add up. Reads every balance from Redis directly, without the engine."""
 
 import time
 from collections import Counter
@@ -11,14 +11,14 @@ from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
 from wallet_engine.domain.oracle_state import CARRIED
 
-#: How long interrupted or unsettled transfers may take to end after the last answer.
+#: Maximum time for open entries to be settled after the last answer.
 SETTLE_S_MAX: Final = 60.0
 _SCAN_COUNT: Final = 5_000
 
 
 @dataclass(slots=True)
 class Books:
-    """Sums over all partitions, in minor units; `unbalanced` names partitions that do not sum to 0 (G2)."""
+    """Sums over all partitions, minor units. `unbalanced`: partitions whose balances do not sum to 0 (G2), in words."""
 
     users: Counter[str] = field(default_factory=Counter)
     accounts: int = 0
@@ -28,7 +28,7 @@ class Books:
     open_entries: int = 0
 
     def add(self, partition: int, currency: str, balances: Iterable[tuple[str, int]]) -> None:
-        """Count one balance hash."""
+        """Add the balances of one partition in one currency."""
         total = 0
         for name, value in balances:
             account = name.removesuffix(CARRIED)
@@ -45,7 +45,7 @@ class Books:
             self.unbalanced.append(f"partition {partition} sums to {total} {currency}")
 
     def faults(self, expected: Mapping[str, int], accounts: int) -> list[str]:
-        """What is wrong, in words; `expected` is what the user accounts hold together."""
+        """What is wrong, in words; empty if nothing is. `expected`: currency -> sum of the user accounts."""
         faults = list(self.unbalanced)
         if self.open_entries:
             faults.append(f"{self.open_entries} entries are still open")
@@ -58,14 +58,14 @@ class Books:
 
 
 def read_books(cluster: Cluster) -> Books:
-    """Wait until no entry is open, then add everything up."""
+    """Wait until no entry is open, at most `SETTLE_S_MAX`, then add up all balances."""
     with cluster.places() as places:
         books = Books(open_entries=_wait_settled(places))
         for place in places:
             listed = place.client.hget(place.keys.meta, "currencies")
             for currency in filter(None, str(listed or "").split(",")):
                 scanned = place.client.hscan_iter(place.keys.balance(currency), count=_SCAN_COUNT)
-                # A scan of a hash that nobody changes may still name a field twice.
+                # A scan may return a field twice, even of a hash that does not change.
                 books.add(place.partition, currency, {name: int(value) for name, value in scanned}.items())
         return books
 

@@ -1,4 +1,4 @@
-"""A cluster of its own for a run: `wallet-engine dev` as a subprocess, in a folder that goes away afterwards."""
+"""Starts a cluster for a run: `wallet-engine dev` as a subprocess, in a temporary folder."""
 
 import contextlib
 import os
@@ -40,30 +40,30 @@ Say = Callable[[str], None]
 
 
 class ClusterFailed(Exception):
-    """The cluster did not start, or is not what it has to be."""
+    """The cluster did not start, or is not in the expected state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What to start."""
+    """The cluster to start."""
 
     shards: int
     partitions: int
     apis: int
     embedded: bool
-    #: With PostgreSQL, and a follower that writes the past into it.
+    #: With PostgreSQL, and a follower that writes the history into it.
     history: bool = False
-    #: Callers show a key, or none: in turns.
+    #: Callers may send a key; runs with and without one are measured in turns.
     auth: bool = False
     #: Mutual TLS between the journal and the services.
     tls: bool = False
-    #: The API is called by HTTPS.
+    #: Callers use HTTPS.
     https: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One partition in Redis: its key names and a client of the primary that holds them."""
+    """One partition in Redis: its key names, and a client of the primary that has them."""
 
     partition: int
     keys: PartitionKeys
@@ -71,7 +71,7 @@ class Place:
 
 
 def system_is_there() -> bool:
-    """Whether Redis and ZooKeeper are installed; without them the embedded ones are used."""
+    """Whether the system has Redis and ZooKeeper. Without them the embedded mode is used."""
     try:
         system_redis()
         find_zookeeper()
@@ -81,7 +81,10 @@ def system_is_there() -> bool:
 
 
 class Cluster:
-    """A context manager: running inside, stopped and (unless `keep`) deleted afterwards, also after Ctrl-C."""
+    """A context manager: the cluster runs in the block. Then it is stopped and deleted, also after Ctrl-C.
+
+    `keep`: do not delete its folder. Raises `ClusterFailed` and `ApisFailed` when it does not start.
+    """
 
     def __init__(self, shape: Shape, say: Say, *, folder: Path | None = None, keep: bool = False) -> None:
         self.shape = shape
@@ -91,9 +94,9 @@ class Cluster:
         self._keep = keep
         self._port = free_port(run=shape.apis)
         self._apis: OwnApis | None = None
-        #: For calls by HTTPS.
+        #: TLS settings of callers; None for plain HTTP.
         self.caller_tls: ssl.SSLContext | None = None
-        #: What callers show who show a key.
+        #: The key of callers that send one.
         self.caller_key = ""
         #: `host:port` of the journal's metrics.
         self.journal_metrics = f"127.0.0.1:{free_port()}"
@@ -119,7 +122,7 @@ class Cluster:
 
     @property
     def state(self) -> DevState:
-        """`dev.json` as it is now."""
+        """The present `dev.json`. Raises `ClusterFailed` without one."""
         state = self._files.read()
         if state is None:
             raise ClusterFailed("the cluster says nothing about its processes")
@@ -133,7 +136,7 @@ class Cluster:
         return [process.address for process in self.state.processes if process.role == "api"]
 
     def pids(self) -> dict[str, list[int]]:
-        """Role -> process ids, replicas of Redis not included: their work is not the primaries'."""
+        """Role -> process ids. The cluster has no replicas of Redis, so all of `redis` are primaries."""
         found: dict[str, list[int]] = {role: [] for role in _ROLES}
         for process in self.state.processes:
             found.setdefault(process.role, []).append(process.pid)
@@ -144,17 +147,17 @@ class Cluster:
         return found
 
     def journal_bytes(self) -> int:
-        """Size of the journal's segments."""
+        """The size of the journal's segments, bytes."""
         return sum(path.stat().st_size for path in (self.data_dir / "journal").rglob("*.wal"))
 
     def open_directory(self) -> Directory:
-        """The cluster's map; the caller closes it."""
+        """The cluster's directory. The caller closes it."""
         zookeeper = self.state.zookeeper
         return open_directory(zookeeper, None if zookeeper else self.data_dir / "map.json")
 
     @contextlib.contextmanager
     def primaries(self) -> Iterator[dict[str, redis.Redis]]:
-        """Shard -> a client of its primary, asked now."""
+        """Shard -> a client of its present primary. Raises `ClusterFailed` when a shard has none."""
         with contextlib.closing(self.open_directory()) as directory:
             shards = directory.shards()
         clients: dict[str, redis.Redis] = {}
@@ -171,7 +174,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def places(self) -> Iterator[list[Place]]:
-        """Every partition where it is now."""
+        """All partitions, each with a client of the primary that has it now."""
         with contextlib.closing(self.open_directory()) as directory:
             placement = directory.partition_map()
         with self.primaries() as clients:
@@ -194,11 +197,11 @@ class Cluster:
         self._say(
             f"starting {shape.shards} shards, {shape.partitions} partitions, {shape.apis} API processes"
         )
-        # Only the journal has this flag.
+        # Of the cluster's processes only the journal has this flag.
         environ = _environ() | {"WALLET_METRICS_PORT": self.journal_metrics.rpartition(":")[2]}
         log = self.root / "dev.log"
         with log.open("wb") as stderr:
-            # A session of its own: Ctrl-C is for this process, which then stops the cluster in order.
+            # A separate session: Ctrl-C must reach only this process, which then stops the cluster in order.
             self._process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -218,7 +221,7 @@ class Cluster:
             raise ClusterFailed(f"the cluster did not start:\n{log.read_text('utf-8')[-_LOG_SHOWN_BYTES:]}")
 
     def _close_door(self) -> None:
-        """Have the API processes, the keys and the certificates that this run is about."""
+        """Start API processes with the keys and certificates that this run needs, if any."""
         shape, authority = self.shape, self.data_dir / "ca" if self.shape.tls else None
         if authority is not None:
             peer_tls.use(peer_tls.PeerTls(*peer_files(authority, "bench")))
@@ -236,7 +239,7 @@ class Cluster:
 
     @property
     def directory_flags(self) -> tuple[str, str]:
-        """By which its processes find each other."""
+        """The flags with which processes find the cluster's directory."""
         zookeeper = self.state.zookeeper
         return ("--zookeeper", zookeeper) if zookeeper else ("--map-file", str(self.data_dir / "map.json"))
 
@@ -272,7 +275,7 @@ class Cluster:
 
 
 def _environ() -> dict[str, str]:
-    """No settings from outside but which ports are ours."""
+    """The environment without settings of the engine, except for the range of ports."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -281,11 +284,11 @@ def _environ() -> dict[str, str]:
 
 
 def _kill(pids: set[int]) -> None:
-    """End what an orderly stop has left; nothing, as a rule."""
+    """Kill processes that an orderly stop has left over. Usually there is none."""
     deadline = time.monotonic() + KILL_S_MAX
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            # The id may be another program's by now: only our own children's children run this code.
+            # Another program may have the id by now: only processes of this cluster have this name in their command.
             if b"wallet-bench-" in _command_line(pid):
                 os.kill(pid, signal.SIGKILL)
     while any(b"wallet-bench-" in _command_line(pid) for pid in pids) and time.monotonic() < deadline:
@@ -293,7 +296,7 @@ def _kill(pids: set[int]) -> None:
 
 
 def _command_line(pid: int) -> bytes:
-    """Command line and working directory: Redis is started in its folder and renames itself."""
+    """Command line and working directory of a process: Redis changes its command line, but runs in its folder."""
     try:
         process = Path(f"/proc/{pid}")
         return (process / "cmdline").read_bytes() + os.readlink(process / "cwd").encode()

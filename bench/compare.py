@@ -1,11 +1,11 @@
-"""Two reports, row by row: the machine's speed changes from day to day, ratios within one run should not."""
+"""Compares two reports row by row. The machine's speed changes from day to day; ratios within a run should not."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-#: Not looked into: single runs behind the medians.
+#: Key of the single runs that medians were made of: not compared.
 _PASSED_OVER: Final = "each_run"
 
 
@@ -17,7 +17,7 @@ def rows_of(document: Any) -> dict[str, dict[str, Any]]:
             rows.update(rows_of(each))
     elif isinstance(document, dict):
         if "name" in document and "transfers_per_s" in document:
-            if document.get("loop") != "open":  # how fast that one is was decided beforehand
+            if document.get("loop") != "open":  # an open loop has a given rate
                 rows[document["name"]] = document
         else:
             for key, value in document.items():
@@ -28,7 +28,7 @@ def rows_of(document: Any) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A row of both: transfers per second, CPU per transfer without that of the load generator, and the API's part."""
+    """A row of both reports: transfers per second, CPU per transfer (without the load generator), that of the API."""
 
     name: str
     first_per_s: float
@@ -37,7 +37,7 @@ class Compared:
     second_us: float
     first_api_us: float
     second_api_us: float
-    #: The second's share of its own run's typical row, over the first's share of its: 1 when ratios repeat.
+    #: Ratio of the two rates, divided by the geometric mean of this ratio over all rows: 1 when ratios repeat.
     drift: float
 
     def cells(self) -> list[str]:
@@ -55,7 +55,7 @@ HEADINGS: Final = ("row", "A/s", "B/s", "B/A", "A µs", "B µs", "B/A µs", "B/A
 
 
 def compare(first: Any, second: Any) -> list[Compared]:
-    """The rows that both have. Raises `ValueError` when there are none."""
+    """The rows that both documents have. Raises `ValueError` when there are none."""
     before, after = rows_of(first), rows_of(second)
     names = [name for name in before if name in after]
     if not names:

@@ -1,9 +1,10 @@
-"""How fast the cores run while something is measured, as a part of the best they did.
+"""Measures how fast the cores run during a measurement, relative to their best.
 
-A core of a virtual machine is often one of two threads of a real one. While a stranger uses the other thread it does
-little more than half of its work, and neither steal nor the load average tells. So a process of its own times the same
-short loop again and again (in CPU time, so that waiting for a turn does not count) and tells how it went.
-That process is this file: for each line in it writes `<loops> <seconds in all> <seconds of the best>`.
+A core of a virtual machine is often one of two threads of a real core. While another machine uses the other thread, the
+core does little more than half of its work. Neither steal nor the load average shows that. So a separate process times
+the same short loop again and again, in CPU time: waiting for the core does not count.
+
+That process runs this file. For each line on its input it writes `<loops> <seconds of all> <seconds of the best>`.
 """
 
 import atexit
@@ -16,15 +17,15 @@ from contextlib import suppress
 from functools import cache
 from typing import Final, NamedTuple
 
-#: Some 0.2 ms, of which there are few enough to cost under a hundredth of a core.
+#: A loop takes some 0.2 ms, and runs every 40 ms: together less than a hundredth of a core.
 _TURNS: Final = 5_000
 _EVERY_S: Final = 0.04
 
 
 class Loops(NamedTuple):
-    """Loops done until now, and the CPU seconds that all of them took, and the best.
+    """The loops until now, the CPU seconds of all of them, and those of the best.
 
-    The best is what one in a hundred stays below: the clock of a virtual machine now and then leaves out a part of one.
+    The best is the first percentile and not the minimum: a virtual machine's clock sometimes skips a part of a loop.
     """
 
     done: int
@@ -33,25 +34,25 @@ class Loops(NamedTuple):
 
 
 def core_speed(before: Loops, after: Loops) -> float:
-    """How much work the cores did between two readings, 1 being the best of all time; 0 when no loop was done."""
+    """The speed of the cores between two readings: 1 is the best of all time. 0 when no loop was done."""
     if after.done == before.done:
         return 0.0
     return after.best_s * (after.done - before.done) / (after.cpu_s - before.cpu_s)
 
 
 class Probe:
-    """The process that does the loops; it ends with the one that has started it."""
+    """The process that runs the loops. It ends with the process that started it."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-I", __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # an interrupt from the keyboard is not for it
+            start_new_session=True,  # Ctrl-C must not reach it
         )
 
     def read(self) -> Loops:
-        """What it has done until now; takes less than a millisecond. Raises `ChildProcessError` when it has ended."""
+        """Read its figures, in less than a millisecond. Raises `ChildProcessError` when the process has ended."""
         asked, told = self._process.stdin, self._process.stdout
         assert asked is not None
         assert told is not None
@@ -64,14 +65,14 @@ class Probe:
         return Loops(int(answer[0]), float(answer[1]), float(answer[2]))
 
     def close(self) -> int:
-        """End it: its exit status."""
+        """End the process. Returns its exit status."""
         self._process.communicate()
         return self._process.returncode
 
 
 @cache
 def probe() -> Probe:
-    """The one of this program, begun when it is first asked for: the longer it lives, the better it knows the best."""
+    """The probe of this program, started at the first call. The longer it runs, the better it knows the best speed."""
     started = Probe()
     atexit.register(started.close)
     return started

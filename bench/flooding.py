@@ -1,4 +1,4 @@
-"""`python -m bench.flooding`: callers without a key who send batches until standard input ends."""
+"""`python -m bench.flooding`: callers without a key send batches until standard input ends."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from bench.workload import draw
 @click.option("--batch", type=int, required=True)
 @click.option("--callers", type=int, required=True)
 def flood(addresses: tuple[str, ...], accounts: int, partitions: int, batch: int, callers: int) -> None:
-    """Says a line when all are connected, and at the end what was paid: {"transfers_per_s", "refused"}."""
+    """Prints a line when all callers are connected, and at the end a JSON line: {"transfers_per_s", "refused"}."""
     uvloop.run(_flood(list(addresses), accounts, partitions, batch, callers))
 
 

@@ -1,4 +1,4 @@
-"""Accounts for a run: opened and funded through an engine in this process, durable like everything else."""
+"""Opens and funds the accounts for a run, through an engine in this process. They are durable like all entries."""
 
 import asyncio
 import contextlib
@@ -21,16 +21,16 @@ from wallet_engine.routing.slots import partition_of
 from wallet_engine.service.wallet import ClusterWallet
 from wallet_engine.telemetry.metrics import Metrics
 
-#: Accounts that are opened and funded together: two operations each, fewer than a partition's queue takes.
+#: Accounts in a wave: each needs two operations, and a partition's queue is limited.
 WAVE: Final = 20_000
 WAVE_PER_PARTITION: Final = 2_000
-#: Two: one is prepared while the other is on its way.
+#: Waves at the same time: one is prepared while the other is decided.
 WAVES_OUT_MAX: Final = 2
 WAVE_S_MAX: Final = 60.0
 SAY_S: Final = 5.0
-#: An account's money: enough for every run, and all accounts together within the limit of `@bank`.
+#: An account's money, minor units: enough for every run, and in sum within the limit of `@bank`.
 FUNDS_MINOR: Final = 1_000_000_000
-#: The first account is the hot one: it may pay for all the others.
+#: Money of the first account, which may pay all the others (`hot-sender`).
 FUNDS_MINOR_HOT: Final = 1_000_000_000_000
 CONNECT_S_MAX: Final = 20.0
 
@@ -40,18 +40,18 @@ class SetupFailed(Exception):
 
 
 def funds_of(number: int, accounts: int) -> int:
-    """What account `number` begins with, in minor units."""
+    """The initial balance of account `number`, minor units."""
     return FUNDS_MINOR_HOT if number == 0 else min(FUNDS_MINOR, AMOUNT_MINOR_MAX // 4 // accounts)
 
 
 def funds_total(accounts: int) -> int:
-    """What all of them begin with."""
+    """The sum of all initial balances, minor units."""
     return funds_of(0, accounts) + (accounts - 1) * funds_of(1, accounts)
 
 
 @contextlib.asynccontextmanager
 async def engine_of(cluster: Cluster) -> AsyncIterator[tuple[Engine, ClusterWallet]]:
-    """An engine in this process, connected and ready, as an API process has it."""
+    """An engine in this process, connected and ready, as in an API process. Raises `SetupFailed`."""
     directory = await asyncio.to_thread(cluster.open_directory)
     engine = Engine(directory, Metrics())
     wallet = ClusterWallet(engine, Reader(engine))
@@ -69,7 +69,7 @@ async def engine_of(cluster: Cluster) -> AsyncIterator[tuple[Engine, ClusterWall
 
 
 class _Wave:
-    """Waits for many operations, each of which has to take effect or to have done so."""
+    """Waits for many operations. Each must be applied, or have been applied before."""
 
     def __init__(self, size: int) -> None:
         self.remaining = size
@@ -87,14 +87,14 @@ class _Wave:
 
     def _one(self) -> None:
         self.remaining -= 1
-        if self.remaining == 0 and not self.done.done():  # nobody waits any more when the bench is stopped
+        if self.remaining == 0 and not self.done.done():  # it is cancelled when the bench is stopped
             self.done.set_result(None)
 
 
 class _Ids:
-    """Transaction ids by the partition they belong to, which is the one that remembers what `@bank` pays.
+    """Random transaction ids, sorted by partition. The id decides which partition remembers a payment of `@bank`.
 
-    Each account is paid under an id of its own partition, so that opening and funding it is one journal entry's.
+    Each account is paid with an id of its own partition, so that one journal entry can open and fund it.
     """
 
     def __init__(self, partitions: int) -> None:
@@ -109,7 +109,7 @@ class _Ids:
 
 
 async def fund_accounts(engine: Engine, accounts: int, say: Say) -> None:
-    """Open all accounts and pay each its money from `@bank`, in the engine's own batches. Raises `SetupFailed`."""
+    """Open all accounts and fund each from `@bank`, in the engine's own batches. Raises `SetupFailed`."""
     partitions = engine.cluster.config.partitions
     size = min(WAVE, WAVE_PER_PARTITION * partitions)
     ids = _Ids(partitions)
@@ -153,5 +153,5 @@ async def _finish(wave: _Wave) -> None:
 
 
 def fresh_transaction() -> str:
-    """A random transaction id in the engine's packed form."""
+    """A random transaction id, packed as the engine does."""
     return pack_transaction_id(os.urandom(16).hex())

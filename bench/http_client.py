@@ -1,7 +1,7 @@
-"""A load generator's HTTP/1.1: keep-alive, prepared requests, answers parsed by hand.
+"""An HTTP/1.1 client for the load generator: keep-alive, prepared requests, a minimal parser.
 
-Everything happens in the protocol's callbacks, without tasks or futures: the generator's own CPU is taken from
-the cores that the measured processes run on.
+Everything happens in callbacks of the protocol, without tasks or futures: the generator shares its cores with the
+measured processes, so it must use little CPU.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from wallet_engine.domain.addresses import split_address
 
 _LENGTH: Final = b"content-length: "
 _HEAD_END: Final = b"\r\n\r\n"
-#: A server that sends a longer head, or no length, is not ours.
+#: Maximum head of an answer. A longer one is not the engine's.
 HEAD_BYTES_MAX: Final = 16 * 1024
 
 #: Called with the caller, status, body and latency in seconds.
@@ -22,17 +22,17 @@ OnAnswer = Callable[["Caller", int, bytes, float], None]
 
 
 class BadAnswer(Exception):
-    """Bytes that are no HTTP answer with a length."""
+    """The bytes are no HTTP answer with a length."""
 
 
 def request_bytes(path: str, body: bytes, *, host: str) -> bytes:
-    """A whole POST."""
+    """The bytes of a POST request."""
     head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return head.encode() + _HEAD_END + body
 
 
 def with_key(request: bytes, key: str) -> bytes:
-    """The request with this key shown."""
+    """The request with a header that sends this key."""
     line, rest = request.split(b"\r\n", 1)
     return b"%b\r\nAuthorization: Bearer %b\r\n%b" % (line, key.encode(), rest)
 
@@ -58,7 +58,7 @@ def parse_head(data: bytes) -> tuple[int, int, int] | None:
 
 
 class Caller(asyncio.Protocol):
-    """One connection with at most one request out."""
+    """One connection with at most one unanswered request."""
 
     def __init__(self, number: int, on_answer: OnAnswer, on_lost: Callable[["Caller"], None]) -> None:
         self.number = number
@@ -77,7 +77,7 @@ class Caller(asyncio.Protocol):
         return f"<Caller {self.number} waiting={self.waiting}>"
 
     def send(self, request: bytes, since_s: float) -> None:
-        """Send the next request, its latency counted from `since_s`; the one before must have been answered."""
+        """Send a request; its latency counts from `since_s` (`perf_counter`). The previous one must be answered."""
         if self.waiting or self._transport is None:
             raise RuntimeError(f"{self!r} cannot send now")
         self.waiting = True
@@ -89,7 +89,7 @@ class Caller(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its class
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class is no subclass of it
 
     def data_received(self, data: bytes) -> None:
         if self._end:

@@ -1,7 +1,7 @@
-"""Latencies of a run: kept one by one while the clock runs, told by an HdrHistogram afterwards.
+"""Latencies of a run: kept one by one during the run, and summarised by an HdrHistogram afterwards.
 
-Putting a value into the histogram takes 1.3 µs from Python, keeping it 0.05 µs, and the load generator shares its
-cores with what it measures.
+To add a value to the histogram takes 1.3 µs in Python, to keep it 0.05 µs. The load generator shares its cores with the
+measured processes.
 """
 
 from array import array
@@ -11,16 +11,16 @@ from typing import Final
 
 from hdrh.histogram import HdrHistogram
 
-#: The histogram tells values apart up to an hour, to three digits.
+#: The histogram covers latencies up to an hour, with three significant digits.
 MICROS_MAX: Final = 3600 * 10**6
 DIGITS: Final = 3
 PERCENTS: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
-#: A run's longest measured part, which bounds what is kept: 8 bytes per request.
+#: Maximum measured time of a run. It bounds the memory: 8 bytes per request.
 SECONDS_MAX: Final = 600.0
 
 
 class Latencies:
-    """What the callers waited; `record` takes seconds."""
+    """The latencies of all requests; `record` takes seconds."""
 
     __slots__ = ("_seconds", "record")
 

@@ -1,4 +1,4 @@
-"""Where and of what a figure was measured: machine, file system, commit."""
+"""Describes where a figure was measured: machine, file system, commit."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
-#: What a change of makes other figures; the report does not change itself.
+#: Paths whose changes can change figures. The report is one of its own results, so it is excluded.
 _MEASURED = (
     "wallet_engine",
     "lua",
@@ -41,7 +41,7 @@ def cpu_model(cpuinfo: str) -> str:
 
 
 def file_system(path: Path, mounts: str | None = None) -> str:
-    """The type of the file system a path is on: a journal on `tmpfs` is not durable, whatever it syncs."""
+    """The type of the file system of a path. A journal on `tmpfs` is not durable, even with fsync."""
     if mounts is None:
         mounts = Path("/proc/mounts").read_text("utf-8")
     sought, best, kind = str(path.resolve()), "", "unknown"
@@ -54,7 +54,7 @@ def file_system(path: Path, mounts: str | None = None) -> str:
 
 
 def commit() -> str:
-    """The commit of this checkout, with `-dirty` when the code differs from it; `unknown` outside of one."""
+    """The commit of this checkout, with `-dirty` when `_MEASURED` has changes; `unknown` outside a checkout."""
     try:
         revision = _git("rev-parse", "--short", "HEAD")
         changed = _git("status", "--porcelain", "--", *_MEASURED)

@@ -1,4 +1,4 @@
-"""What the report measures: every row of the table of targets, and what its plots and sections show."""
+"""Measures everything for the report: the rows of the table of targets, the plots and the other sections."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -22,19 +22,19 @@ from bench.runs import summarise
 from bench.targets import THROUGHPUT, targets_of
 from bench.workload import WORKLOADS
 
-#: Arrival rates of the plot of latencies, as parts of what single transfers reached.
+#: Arrival rates of the plot of latencies, as parts of the throughput of single transfers.
 LOADS: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
-#: That of a row of the targets, as part of what the run before it reached: it says what the whole is in that minute.
+#: Arrival rate of a row of the targets, as part of the throughput that the run just before it had.
 HALF: Final = 0.5
-#: That of the other one, the same on every machine: half of the single transfers that are aimed at.
+#: Arrivals per second of another row, the same on every machine: half of the aim for single transfers.
 HALF_OF_AIM: Final = THROUGHPUT[0].aim // 2
-#: Batch sizes of the engine's door, with their callers.
+#: Batch size -> callers of the engine's door.
 ENGINE_DOOR_CALLERS: Final = {1: 256, 10: 64, 100: 32, 1000: 8, 8000: 2}
 MANY_APIS: Final = 2
 _LARGE: Final = (1000, 8)
 _SINGLE: Final = ("http", "uniform", 1, 256)
 _SCRIPT: Final = (300, 6)
-#: For saying how long is left, on two quiet cores: a cluster's start, a run beyond its measured time, accounts.
+#: For estimates of the time left, on two quiet cores: start of a cluster, overhead of a run, funding of accounts.
 _CLUSTER_S: Final = 8.0
 _ROW_S: Final = 2.0
 _FUNDED_PER_S: Final = 60_000
@@ -42,18 +42,18 @@ _FUNDED_PER_S: Final = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How long everything may take."""
+    """The size of the report: accounts, seconds and runs."""
 
     accounts: int = 100_000
     accounts_many: int = 10_000_000
     memory_accounts: tuple[int, ...] = (100_000, 1_000_000)
     seconds: float = 5.0
     warmup_s: float = 2.0
-    #: Runs of each row of the table of targets; all others run once.
+    #: Runs of each row of the table of targets. All other rows run once.
     runs: int = 3
 
     def section_s(self, rows: float, accounts: int, clusters: int = 1) -> float:
-        """About how long so many runs take, on clusters with so many accounts."""
+        """Estimated seconds of `rows` runs on `clusters` new clusters with `accounts` accounts each."""
         begun_s = _CLUSTER_S + accounts / _FUNDED_PER_S
         return rows * (self.seconds + self.warmup_s + _ROW_S) + clusters * begun_s
 
@@ -68,7 +68,7 @@ class Extent:
 
     @property
     def memory_s(self) -> float:
-        # Each account is opened and funded, and three transfers for each are remembered.
+        # Each account is opened and funded, and three transfers per account are sent.
         return sum(self.section_s(0, 4 * count) for count in self.memory_accounts)
 
     @property
@@ -80,14 +80,14 @@ class Extent:
         return self.section_s(len(SHARDS) * len(SIZES) + 1, self.accounts, clusters=len(SHARDS))
 
     def quick(self) -> "Extent":
-        """The same rows in a fraction of the time, each less certain."""
+        """The same rows in less time, with less certain figures."""
         return dataclasses.replace(
             self, accounts_many=1_000_000, memory_accounts=(100_000,), seconds=2.0, warmup_s=1.0, runs=1
         )
 
 
 class Matrix:
-    """Measures everything, section by section."""
+    """Measures all sections of the report."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Matrix:
         tigerbeetle: Path | None,
         many_accounts: Document | None = None,
     ) -> None:
-        """`many_accounts` is a run of its own that is taken in place of a measurement (`check_many_accounts`)."""
+        """`many_accounts`: a finished run to use in place of measuring that row (see `check_many_accounts`)."""
         self._bench = bench
         self._parts = parts
         self._many_accounts = many_accounts
@@ -107,7 +107,7 @@ class Matrix:
         self._tigerbeetle = tigerbeetle
 
     def measure(self) -> dict[str, Any]:
-        """The report's document. Ends the program when a run may not be reported; what was found till then is kept."""
+        """Measure, and return the report's document. Finished parts are kept if a run ends the program."""
         extent = self._extent
         sections: dict[str, tuple[float, Callable[[], Any]]] = {
             "targets": (extent.targets_s, self._on_new_clusters),
@@ -192,9 +192,9 @@ class Matrix:
         return Plan(door, workload, batch, callers, extent.seconds, extent.warmup_s, seed, rate)
 
     def _on_new_clusters(self) -> dict[str, Any]:
-        """The rows of the targets in turns, each run as `bench run` does it: on a new cluster.
+        """Measure the rows of the targets in turns, each run on a new cluster as `bench run` does.
 
-        Behind each other on one, a row would be measured again and again while the tables of what is remembered double.
+        On one cluster for all, the tables of remembered ids would grow, and some runs would fall into their resizing.
         """
         plans = [self._plan(each.door, "uniform", each.batch, each.callers) for each in THROUGHPUT]
         plans += [self._plan("http", "across", *_LARGE), self._plan(*_SINGLE, rate=HALF_OF_AIM)]
@@ -221,7 +221,7 @@ class Matrix:
         return {"throughput": throughput, "half_loads": [half, half_of_aim], "across": across}
 
     def _main(self) -> dict[str, Any]:
-        """All others of 3 shards with one API process, one after the other on one cluster."""
+        """Measure the other rows with 3 shards and one API process, one after the other on one cluster."""
         found: dict[str, Any] = self._bench.on_cluster(
             shape_of(3, 64, 1, embedded=False), self._extent.accounts, self._on_main
         )
@@ -262,7 +262,7 @@ class Matrix:
 
 
 def check_many_accounts(document: Any, accounts: int) -> Document:
-    """The document of `bench run` when it may stand in the row of many accounts. Raises `ValueError`."""
+    """Return the document of `bench run` if it fits into the row of many accounts. Raises `ValueError`."""
     wanted = {"door": "http", "workload": "across", "batch": _LARGE[0], "callers": _LARGE[1], "shards": 3}
     wanted |= {"partitions": 64, "apis": 1, "loop": "closed", "commit": commit(), "machine": machine()}
     if not isinstance(document, dict):

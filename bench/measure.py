@@ -1,4 +1,4 @@
-"""CPU of processes, steal and foreign load, from /proc (proc(5)), and how fast the cores were."""
+"""Measures the CPU of processes, steal, other load (from /proc, see proc(5)), and the speed of the cores."""
 
 import os
 import time
@@ -10,14 +10,14 @@ from typing import Final
 from bench.core_speed import Loops, core_speed, probe
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
-#: A foreign process is named when it takes more than this part of one core.
+#: Other processes are reported when they use at least this part of a core.
 BUSY_CORES_MIN: Final = 0.02
 BUSY_SHOWN_MAX: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessTimes:
-    """One line of /proc/<pid>/stat: the name, and CPU seconds (user and system, all threads)."""
+    """From /proc/<pid>/stat: the name, CPU seconds (user and system, all threads), and the start in ticks."""
 
     name: str
     cpu_s: float
@@ -26,7 +26,7 @@ class ProcessTimes:
 
 @dataclass(frozen=True, slots=True)
 class MachineTimes:
-    """The first line of /proc/stat, in ticks."""
+    """From the first line of /proc/stat, in ticks."""
 
     total: int
     idle: int
@@ -34,12 +34,12 @@ class MachineTimes:
 
     @property
     def busy_s(self) -> float:
-        """Time that the cores worked for somebody here."""
+        """Seconds that all cores worked for processes of this machine."""
         return (self.total - self.idle - self.steal) / _TICKS_PER_S
 
 
 def parse_process(stat: str) -> ProcessTimes:
-    """The name may hold anything, blanks and brackets too: fields are counted from the last `)`."""
+    """Parse /proc/<pid>/stat. The name may contain blanks and brackets, so fields are counted from the last `)`."""
     head, _, tail = stat.rpartition(")")
     fields = tail.split()
     return ProcessTimes(
@@ -48,13 +48,13 @@ def parse_process(stat: str) -> ProcessTimes:
 
 
 def parse_machine(stat: str) -> MachineTimes:
-    """Columns: user nice system idle iowait irq softirq steal guest guest_nice; guest is counted within user."""
+    """Parse /proc/stat: user nice system idle iowait irq softirq steal guest guest_nice; guest is part of user."""
     columns = [int(column) for column in stat.partition("\n")[0].split()[1:]]
     return MachineTimes(sum(columns[:8]), columns[3] + columns[4], columns[7])
 
 
 def process_times(proc: Path = Path("/proc")) -> dict[int, ProcessTimes]:
-    """Every process there is now."""
+    """Process id -> times of every process that exists now."""
     found = {}
     for entry in proc.iterdir():
         if entry.name.isdigit():
@@ -66,7 +66,7 @@ def process_times(proc: Path = Path("/proc")) -> dict[int, ProcessTimes]:
 
 
 def shown(pid: int, name: str, proc: Path = Path("/proc")) -> str:
-    """`"name (pid)"`, and of a Python program the module that it runs in place of the interpreter's name."""
+    """`"name (pid)"`; for `python -m MODULE` the name is the module."""
     try:
         words = (proc / str(pid) / "cmdline").read_text("utf-8", "replace").split("\0")
     except OSError:
@@ -77,7 +77,7 @@ def shown(pid: int, name: str, proc: Path = Path("/proc")) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """All that is read at both ends of the measured part."""
+    """The readings at one end of the measured part."""
 
     at_s: float
     processes: Mapping[int, ProcessTimes]
@@ -92,23 +92,23 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What happened between two moments."""
+    """The usage between two moments."""
 
     seconds: float
-    #: role -> CPU seconds of its processes together
+    #: Role -> CPU seconds of all its processes.
     cpu_s: Mapping[str, float]
-    #: percent of the time of all cores that the hypervisor gave to others
+    #: Percent of the time of all cores that the hypervisor gave to other machines.
     steal_percent: float
-    #: how fast the cores were, as a part of the best that this program has seen
+    #: Speed of the cores, as a part of the best that this program has seen.
     core_speed: float
     load_average: float
-    #: cores that all else took, the kernel and processes that have ended included
+    #: Cores used by everything else, including the kernel and processes that have ended.
     other_cores: float
-    #: other processes that were busy and still live: as `shown` -> cores. The journal's snapshots are among them.
+    #: Other busy processes that still run: text as `shown` gives it -> cores. The journal's snapshots are among them.
     others: Mapping[str, float]
 
     def circumstances(self) -> dict[str, object]:
-        """What a row's document says of the machine, whatever was measured on it."""
+        """The part of a row's document about the state of the machine."""
         return {
             "steal": self.steal_percent,
             "core_speed": self.core_speed,
@@ -119,11 +119,11 @@ class Usage:
 
 
 class ProcessReplaced(Exception):
-    """A process of the cluster died during the measured part: its CPU time cannot be told."""
+    """A process of the cluster died during the measured part, so its CPU time is unknown."""
 
 
 def usage(before: Moment, after: Moment, roles: Mapping[str, Iterable[int]]) -> Usage:
-    """`roles` names the processes that belong to the run. Raises `ProcessReplaced`."""
+    """The usage between two moments. `roles`: role -> process ids of the run. Raises `ProcessReplaced`."""
     seconds = after.at_s - before.at_s
     cpu_s: dict[str, float] = {}
     ours: set[int] = set()

@@ -1,9 +1,8 @@
-"""What a million transfers per second would take, from what runs of this machine cost.
+"""Predicts the machines for a million transfers per second, from the CPU cost of runs on this machine.
 
-CPU per transfer is a line in the part of a fixed cost that each transfer carries: a script call shared by k operations
-adds b / k to what its transfer costs by itself. So `cost = a + b · x`, with x = 1 / operations per script call for
-Redis and journal, and x = 1 / transfers per request for the API. The line is fitted by least squares over calibration
-runs, and tried on a run that it has not seen.
+The CPU per transfer has a part of its own and a share of a fixed cost: a script call with k operations costs each of
+them b / k. So `cost = a + b · x`, with x = 1 / operations per script call for Redis and journal, and x = 1 / transfers
+per request for the API. The line is fitted by least squares to calibration runs, and checked with another run.
 """
 
 import math
@@ -39,7 +38,7 @@ def fit(points: Sequence[tuple[float, float]]) -> Line:
 
 
 def shared(role: str, document: Document) -> float:
-    """The part of a fixed cost that a transfer carries: x of the line."""
+    """The share of the fixed cost that a transfer of this run has: x of the line."""
     if role == "api":
         return 1 / float(document["batch"])
     return 1 / float(document["operations_per_script_call"])
@@ -47,16 +46,16 @@ def shared(role: str, document: Document) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """CPU per transfer by role."""
+    """The CPU per transfer: a line for each role."""
 
     lines: Mapping[str, Line]
 
     def cost_us(self, role: str, document: Document) -> float:
-        """What a run like this one should cost."""
+        """The predicted CPU per transfer of a run like this one, microseconds."""
         return self.lines[role].at(shared(role, document))
 
     def errors(self, document: Document) -> dict[str, float]:
-        """Predicted over measured cost of a run, less one: 0.05 is 5 % too much."""
+        """Role -> predicted cost / measured cost - 1: 0.05 means 5 % too high."""
         measured = document["cpu_us_per_transfer"]
         return {
             role: self.cost_us(role, document) / measured[role] - 1 for role in ROLES if measured[role] > 0
@@ -64,7 +63,7 @@ class Model:
 
 
 def calibrate(documents: Sequence[Document]) -> Model:
-    """Fit a line per role. Raises `ValueError` when the runs do not differ in batch size."""
+    """Fit a line for each role. Raises `ValueError` when all runs have the same batch size."""
     return Model(
         {
             role: fit([(shared(role, each), each["cpu_us_per_transfer"][role]) for each in documents])
@@ -74,19 +73,19 @@ def calibrate(documents: Sequence[Document]) -> Model:
 
 
 def _whole(amount: float) -> int:
-    """Rounded up, without a float's dust."""
+    """Rounded up; errors of floating point below 1e-6 are ignored."""
     return math.ceil(round(amount, 6))
 
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """What the plan may assume of the machines it is for."""
+    """The machines that the plan is for."""
 
-    #: Part of a core that a process may be busy: above it, latencies grow without bound.
+    #: Maximum utilisation of a core by one process: above it, latencies grow without bound.
     utilisation: float = 0.7
-    #: Memory of a Redis node that money and memory of ids may take.
+    #: Memory of a Redis node for balances and remembered ids.
     node_bytes: float = 64e9
-    #: What one journal disk writes in a second, each write followed by an fsync.
+    #: Bytes that one journal disk writes per second, each write followed by an fsync.
     disk_bytes_per_s: float = 500e6
     accounts: int = 100_000_000
 
@@ -100,9 +99,9 @@ def plan_for(
     remembered_bytes: float,
     machines: Machines,
 ) -> dict[str, Any]:
-    """What `transfers_per_s` take when batches fill as in the run `like`: nodes, processes, disks, memory.
+    """The nodes, processes, disks and memory for `transfers_per_s`, when batches are as full as in the run `like`.
 
-    A node here is a Redis primary with a core of its own. An id is remembered for one to two windows of 24 hours.
+    A node is a Redis primary with its own core. An id is remembered for one to two windows of 24 hours.
     """
     core_us = machines.utilisation * 1e6
     by_role = {role: _whole(transfers_per_s * model.cost_us(role, like) / core_us) for role in ROLES}
@@ -135,7 +134,7 @@ def plan_for(
 
 
 def plan_rows(plan: Mapping[str, Any]) -> list[list[str]]:
-    """The plan in words."""
+    """The plan as rows of a table."""
     assumed = plan["assumed"]
     gib = 2**30
     return [

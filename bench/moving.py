@@ -1,8 +1,8 @@
-"""Payments while partitions move: what their callers feel, and how long one command keeps a node.
+"""Measures payments while partitions move: their latencies, and the longest command of each node.
 
-Callers arrive at a fixed rate and pay one transfer each by HTTP. A quarter of the transfers have a side in the moved
-partition ("its"), the others none. Nodes tell by SLOWLOG how long their longest command took: that, and not a
-caller's latency on a machine with other work, is how long a move stops the other partitions of a node.
+Single transfers arrive at a fixed rate by HTTP. A quarter of them have one side in the moved partition ("its"), the
+others have none. SLOWLOG tells the longest command of each node: so long does a move stop the other partitions of a
+node. Latencies on a machine with other work do not show that.
 """
 
 import asyncio
@@ -31,16 +31,16 @@ from wallet_engine.routing.slots import partition_of
 PAYERS: Final = 512
 CALLERS: Final = 32
 _OPEN_AT_ONCE: Final = 4_000
-#: A request without an answer for so long has failed.
+#: A request that is not answered within this time has failed.
 ANSWER_S_MAX: Final = 5.0
 _PATH: Final = "/v1/wallet/balance_transfer"
-#: What a node notes in its SLOWLOG, in microseconds.
+#: Commands that take at least this long are in SLOWLOG, microseconds.
 SLOW_US: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request: when it was due and answered (`time.perf_counter`), its status, whether it is one of "its"."""
+    """One request: arrival and answer (`time.perf_counter`), status (0: none), and whether it is one of "its"."""
 
     due_s: float
     answered_s: float
@@ -50,7 +50,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Phase:
-    """What was measured while something was done."""
+    """The figures of one phase, in which something was done to the cluster."""
 
     name: str
     answers: list[Answer]
@@ -61,11 +61,11 @@ class Phase:
 
     @property
     def failed(self) -> int:
-        """Requests without a success."""
+        """The number of requests that did not succeed."""
         return sum(answer.status != 200 for answer in self.answers)
 
     def document(self) -> dict[str, Any]:
-        """All figures; `pause_ms` is the longest time without a success of the partition's, its usual gap included."""
+        """All figures. `its_pause_ms`: the longest time between two successes of the moved partition."""
         its = [answer for answer in self.answers if answer.concerned]
         done = sorted(answer.answered_s for answer in its if answer.status == 200)
         return {
@@ -82,12 +82,12 @@ class Phase:
 
 
 def names_in(partition: int, partitions: int) -> Iterator[str]:
-    """Account ids of one partition."""
+    """Account ids in one partition, without end."""
     return (name for name in map(account_name, count()) if partition_of(name, partitions) == partition)
 
 
 def names_outside(partition: int, partitions: int) -> Iterator[str]:
-    """Account ids of all the others."""
+    """Account ids in all other partitions, without end."""
     return (name for name in map(account_name, count()) if partition_of(name, partitions) != partition)
 
 
@@ -121,7 +121,7 @@ class _Opening:
 
 
 class Payments:
-    """Callers that pay at `rate` transfers per second from `start` to `stop`."""
+    """Callers that make `rate` transfers per second between `start` and `stop`."""
 
     def __init__(self, address: str, rate: float, ours: Sequence[str], others: Sequence[str]) -> None:
         self._address = address
@@ -149,7 +149,7 @@ class Payments:
             caller.close()
 
     def overdue(self) -> list[Answer]:
-        """Requests that have had no answer for longer than `ANSWER_S_MAX`."""
+        """Requests that have waited for an answer for longer than `ANSWER_S_MAX`."""
         now_s = time.perf_counter()
         out = [*self._due.values(), *self._waiting]
         return [Answer(due_s, now_s, 0, its) for due_s, its in out if now_s - due_s > ANSWER_S_MAX]
@@ -197,7 +197,7 @@ class Payments:
 async def phase(
     name: str, payments: Payments, nodes: Sequence[str], work: Callable[[], dict[str, Any]]
 ) -> Phase:
-    """Have `work` done in a thread while the callers pay; half a second before and behind it belong to the phase."""
+    """Run `work` in a thread while the callers pay. The phase includes half a second before and after it."""
     await asyncio.to_thread(_reset_slowlog, nodes)
     first, began_s = len(payments.answers), time.perf_counter()
     await asyncio.sleep(0.5)
@@ -210,12 +210,12 @@ async def phase(
 
 
 def redis_nodes(cluster: Cluster) -> list[str]:
-    """Addresses of the cluster's Redis nodes."""
+    """The addresses of the cluster's Redis nodes."""
     return [process.address for process in cluster.state.processes if process.role == "redis"]
 
 
 def take(names: Iterator[str], number: int) -> list[str]:
-    """The next so many names."""
+    """The next `number` names."""
     return list(islice(names, number))
 
 
@@ -228,7 +228,7 @@ def _reset_slowlog(nodes: Sequence[str]) -> None:
 
 
 def _slowest(nodes: Sequence[str]) -> dict[str, tuple[float, str]]:
-    """Address -> its longest command; 0 ms when none took `SLOW_US`."""
+    """Address -> (milliseconds, text) of its longest command; 0 ms when none took `SLOW_US`."""
     found = {}
     for address in nodes:
         with closing(connect_redis(address, timeout_s=30)) as client:

@@ -1,8 +1,8 @@
-"""When a caller sends its next request: at once (closed loop), or when a request arrives (open loop).
+"""Decides when a caller sends its next request: at once (closed loop), or when a request arrives (open loop).
 
-In the open loop requests arrive at a fixed rate in a Poisson process, whatever the engine does, and a latency counts
-from the moment of arrival, also when all callers were busy or this process was late. Without that a stall hides
-the requests that would have come during it (coordinated omission, https://www.youtube.com/watch?v=lJ8ydIuPFeU).
+In the open loop requests arrive in a Poisson process of a fixed rate, whatever the engine does. A latency counts from
+the moment of arrival, even when all callers were busy or this process was late. Otherwise a stall would hide the
+requests that arrive during it (coordinated omission, https://www.youtube.com/watch?v=lJ8ydIuPFeU).
 """
 
 import asyncio
@@ -12,36 +12,36 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, Protocol
 
-#: Arrived requests that no caller has taken. More of them: the rate is beyond what is measured.
+#: Maximum arrived requests that no caller has taken. More of them mean that the engine cannot keep up.
 BACKLOG_MAX: Final = 50_000
-#: Bounds of the sleep between two looks at the clock. uvloop's timers count whole milliseconds, and one of less than
-#: half of one comes in the next turn of the loop: waiting for each arrival by itself takes all of a core.
+#: Bounds of the sleep between two looks at the clock. uvloop's timers have whole milliseconds, and one below half a
+#: millisecond fires in the next turn of the loop: a timer for each arrival would use a whole core.
 TICK_S_MIN: Final = 0.001
 TICK_S_MAX: Final = 0.05
 
 
 class BacklogFull(Exception):
-    """More requests arrive than are answered."""
+    """More than `BACKLOG_MAX` requests have arrived and wait for a caller."""
 
 
 class Pacing(Protocol):
-    """What a door asks before each request of each caller."""
+    """Tells each caller of a door when to send its next request."""
 
     def take(self) -> float | None:
-        """The moment (`perf_counter`) from which the next request counts; None: there is none, see `park`."""
+        """The arrival (`perf_counter`) of the next request; None when none has arrived: then call `park`."""
 
     def park(self, wake: Callable[[float], object]) -> None:
-        """`wake` is called once, with the moment of arrival of the next request that is this caller's."""
+        """Wait for a request: `wake` is called once, with the arrival (`perf_counter`) of the caller's next request."""
 
     def start(self) -> None:
-        """The callers are connected."""
+        """Begin: the callers are connected."""
 
     def stop(self) -> None:
-        """Nothing arrives any more; parked callers stay parked."""
+        """End: no more requests arrive, and parked callers are not woken."""
 
 
 class ClosedLoop:
-    """Implements `Pacing`: every caller sends as soon as it was answered."""
+    """Implements `Pacing`: every caller sends as soon as it has its answer."""
 
     def take(self) -> float | None:
         return time.perf_counter()
@@ -57,12 +57,12 @@ class ClosedLoop:
 
 
 class Arrivals:
-    """Moments of a Poisson process of `rate` per second; `due` hands out those that have come."""
+    """The arrivals of a Poisson process with `rate` per second, each given out once."""
 
     def __init__(self, rate: float, rng: Random, began_s: float) -> None:
         self._rate = rate
         self._rng = rng
-        #: The next moment.
+        #: The next arrival (`perf_counter`).
         self.next_s = began_s
         self._step()
 
@@ -73,13 +73,13 @@ class Arrivals:
         self.next_s += self._rng.expovariate(self._rate)
 
     def next(self) -> float:
-        """The next moment, handed out."""
+        """Give out the next arrival."""
         moment_s = self.next_s
         self._step()
         return moment_s
 
     def due(self, now_s: float) -> list[float]:
-        """All moments up to `now_s` that were not handed out yet, oldest first."""
+        """Give out all arrivals up to `now_s`, the oldest first."""
         moments = []
         while self.next_s <= now_s:
             moments.append(self.next())
@@ -87,7 +87,7 @@ class Arrivals:
 
 
 class OpenLoop:
-    """Implements `Pacing`: requests arrive `rate` times a second and take the first caller that is free."""
+    """Implements `Pacing`: `rate` requests per second arrive, and each goes to the first free caller."""
 
     def __init__(self, rate: float, rng: Random, on_failure: Callable[[BacklogFull], None]) -> None:
         self.rate = rate
@@ -102,7 +102,7 @@ class OpenLoop:
         return f"<OpenLoop rate={self.rate:g} backlog={len(self._backlog)} parked={len(self._parked)}>"
 
     def take(self) -> float | None:
-        """Answers come more often than the clock is looked at: what has arrived meanwhile goes at once."""
+        """A request that has arrived since the last tick is given out at once: answers come more often than ticks."""
         if self._backlog:
             return self._backlog.popleft()
         arrivals = self._arrivals

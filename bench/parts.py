@@ -1,4 +1,4 @@
-"""What a long measurement has found so far, in a file: an interrupted one can go on where it was."""
+"""Keeps the finished parts of a long measurement in a file, so that an interrupted one can continue."""
 
 import json
 import time
@@ -10,9 +10,9 @@ PARTIAL_FILE: Final = "partial.json"
 
 
 class Parts:
-    """Finished parts by name. `same` says of what they are: parts of anything else are not taken up again.
+    """Finished parts by name. `same`: what they were measured with, such as commit, machine and options.
 
-    With `resume` the parts in the file are there already. Raises `ValueError` when they are of something else.
+    `resume`: begin with the parts in the file. Raises `ValueError` when there is no file, or when its `same` differs.
     """
 
     def __init__(self, path: Path, same: Mapping[str, Any], *, resume: bool) -> None:
@@ -21,7 +21,7 @@ class Parts:
         self._parts: dict[str, Any] = {}
         self._spent_s = 0.0
         self._began_s = time.monotonic()
-        #: Parts that an earlier sitting measured.
+        #: Number of parts that an earlier process measured.
         self.resumed = 0
         if resume:
             self._take_up()
@@ -48,11 +48,11 @@ class Parts:
 
     @property
     def spent_s(self) -> float:
-        """Seconds of all sittings."""
+        """Seconds of this process and of the earlier ones."""
         return self._spent_s + time.monotonic() - self._began_s
 
     def put(self, name: str, part: Any) -> Any:
-        """Keep it, on disk too, and return it."""
+        """Keep a part, on disk too, and return it."""
         self._parts[name] = part
         document = {"same": self._same, "spent_s": self.spent_s, "parts": self._parts}
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,9 +62,9 @@ class Parts:
         return part
 
     def get(self, name: str, measure: Callable[[], Any]) -> Any:
-        """The part of this name, measured now unless it is there."""
+        """The part of this name; if there is none yet, measure and keep it."""
         return self[name] if name in self else self.put(name, measure())
 
     def done(self) -> None:
-        """The whole is written elsewhere: the file goes."""
+        """Delete the file: the whole result is written elsewhere."""
         self._path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`bench history`, the past of a cluster: how fast it is written, how far it is behind, how soon it is read."""
+"""Measures the history of a cluster for `bench history`: how fast it is written, its lag, and how fast it is read."""
 
 import asyncio
 import http.client
@@ -26,7 +26,7 @@ from wallet_engine.routing.homes import Homes
 
 CAUGHT_UP_S_MAX: Final = 600.0
 _POLL_S: Final = 0.02
-#: Tasks that pay, and wait until they see it.
+#: Tasks that make a payment and wait until the history has it.
 WATCHERS: Final = 4
 PARTITIONS: Final = 64
 LISTINGS: Final = 2_000
@@ -42,7 +42,7 @@ FROM generate_series(1, $2::integer) AS n
 
 
 class Past:
-    """The store of a cluster."""
+    """The history store of a cluster."""
 
     def __init__(self, cluster: Cluster) -> None:
         database = next(process for process in cluster.state.processes if process.role == "database")
@@ -60,7 +60,7 @@ class Past:
             await connection.close()
 
     def cpu_s(self) -> float:
-        """What PostgreSQL has used by now, processes of it that have ended included."""
+        """CPU seconds of PostgreSQL until now, including those of its processes that have ended."""
         found = 0.0
         for process in (self._server, *self._server.children()):
             with suppress(psutil.NoSuchProcess):
@@ -76,8 +76,10 @@ class Past:
             return {place.partition: int(place.client.hget(place.keys.meta, "seq") or 0) for place in places}
 
     async def caught_up(self, *, all_sinks: bool = False) -> None:
-        """Return when all there is by now is in it; with `all_sinks` also in the event log, which the same follower
-        writes."""
+        """Return when the history has all entries that exist now. Raises `ClusterFailed` after `CAUGHT_UP_S_MAX`.
+
+        `all_sinks`: the event log too, which the same follower writes.
+        """
         ends = await asyncio.to_thread(self.ends)
         arguments = list(ends), list(ends.values()), all_sinks
         query = (
@@ -95,7 +97,7 @@ class Past:
         await self.ask(look)
 
     async def seen(self, position: Position) -> None:
-        """Return when this entry can be read."""
+        """Return when the history has this entry. Raises `Behind` after `CAUGHT_UP_S_MAX`."""
         deadline = time.monotonic() + CAUGHT_UP_S_MAX
         while True:
             try:
@@ -162,7 +164,7 @@ async def lag(
 
 
 async def _watch(past: Past, host: str, lags: list[float], stop: asyncio.Event) -> None:
-    """Pay, and wait until the history has it, again and again."""
+    """Make a payment and wait until the history has it, again and again; the times go into `lags`."""
     with closing(http.client.HTTPConnection(host, timeout=30)) as connection:
         while not stop.is_set():
             position = await asyncio.to_thread(_pay, connection)
@@ -208,7 +210,7 @@ async def listing(bench: Session, cluster: Cluster, past: Past, rows: int) -> Do
 
 
 def _list(host: str) -> list[float]:
-    """Seconds that each listing took, its answer read."""
+    """Request a listing `LISTINGS` times: the seconds that each took, including the reading of its answer."""
     taken = []
     with closing(http.client.HTTPConnection(host, timeout=30)) as connection:
         for _ in range(LISTINGS):

@@ -1,4 +1,4 @@
-"""The figures of `bench history` beside what was wanted, for the terminal and for the report."""
+"""The tables of `bench history`: figures beside their targets, for the terminal and for the report."""
 
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ _PARTS: Final = {
 
 
 def targets_of(document: Document) -> list[Target]:
-    """Those of the history store."""
+    """The targets of the history store, with the measured values."""
     rebuild, lag, listed = document["rebuild"], document["lag_ms"], document["listing_ms"]
     return [
         Target(
@@ -35,7 +35,7 @@ def targets_of(document: Document) -> list[Target]:
 
 
 def others_of(document: Document) -> list[tuple[str, str]]:
-    """What nothing was asked of."""
+    """Figures without a target: (name, value)."""
     rebuild, lag, listed = document["rebuild"], document["lag_ms"], document["listing_ms"]
     costs = f"{rebuild['follower_us']:.1f}, {rebuild['database_us']:.1f} µs"
     listed_gb = document["bytes_per_row"] * document["listed_rows"] / 1e9
@@ -50,7 +50,10 @@ def others_of(document: Document) -> list[tuple[str, str]]:
 
 
 def check_history(document: Any) -> Document:
-    """The document of `bench history` when it may stand in a report of now. Raises `ValueError`."""
+    """Return the document of `bench history` if it fits into a report of this commit and machine.
+
+    Raises `ValueError`.
+    """
     if not isinstance(document, dict) or not document.keys() >= _PARTS:
         raise ValueError("not the JSON file of `bench history`")
     wanted = {"commit": commit(), "machine": machine()}

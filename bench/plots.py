@@ -1,4 +1,4 @@
-"""The two plots of the report, as SVG without a display."""
+"""Draws the two plots of the report as SVG files, without a display."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +10,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from bench.result import Document
 
-mpl.rcParams["svg.hashsalt"] = "wallet-engine"  # the same figures make the same file
+mpl.rcParams["svg.hashsalt"] = "wallet-engine"  # so that the same figures give the same file
 
 
-#: Of each power of ten these have a number.
+#: The multiples of each power of ten that have a label.
 _NUMBERED = (1.0, 2.0, 5.0)
 
 
@@ -22,7 +22,7 @@ def _number(value: float, _: int) -> str:
 
 
 def _log_scale(axes: Axes, which: str) -> None:
-    """Numbers as people write them, not powers of ten, and close enough to read a point by."""
+    """Make an axis logarithmic, with labels such as 2,000 at 1, 2 and 5 of each power of ten."""
     getattr(axes, f"set_{which}scale")("log")
     axis = getattr(axes, f"{which}axis")
     axis.set_major_locator(LogLocator(subs=_NUMBERED))
@@ -36,7 +36,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def throughput_plot(series: Mapping[str, Sequence[Document]], path: Path) -> None:
-    """Transfers per second against batch size, a line for each name."""
+    """Plot transfers per second against batch size, a line for each name."""
     figure = Figure(figsize=(8, 5))
     axes = figure.subplots()
     for name, documents in series.items():
@@ -62,7 +62,7 @@ def _batches(series: Mapping[str, Sequence[Document]]) -> list[int]:
 
 
 def latency_plot(documents: Sequence[Document], path: Path) -> None:
-    """Latency percentiles against the load that arrives (open loop)."""
+    """Plot latency percentiles against the arrival rate (open loop)."""
     figure = Figure(figsize=(8, 5))
     axes = figure.subplots()
     ordered = sorted(documents, key=lambda document: document["arrivals_per_s"])

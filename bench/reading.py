@@ -1,4 +1,4 @@
-"""`python -m bench.reading`: asks a journal copy for the bytes of its feed, over and over, and looks at none."""
+"""`python -m bench.reading`: reads the feed of a journal copy over and over, and ignores the bytes."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,7 @@ from wallet_engine.journal.format import SEGMENT_HEADER_BYTES
 from wallet_engine.journal.peers import Peer
 from wallet_engine.routing.directory import open_directory
 
-#: What a follower asks for that writes some 30,000 transfers a second, of which nobody has seen one.
+#: The rate at which a follower would read that writes some 30,000 transfers per second, more than any one seen.
 BYTES_PER_S: Final = 10 * 1024 * 1024
 
 
@@ -23,7 +23,7 @@ BYTES_PER_S: Final = 10 * 1024 * 1024
 @click.option("--map-file", type=click.Path(path_type=Path))
 @click.option("--partitions", type=int, required=True)
 def read(zookeeper: str | None, map_file: Path | None, partitions: int) -> None:
-    """For ever. Says a line when the first bytes have come."""
+    """Read until killed. Prints a line when the first bytes have arrived."""
     take_priority("low")
     directory = open_directory(zookeeper, map_file)
     name, info = next(iter(directory.journals().items()))

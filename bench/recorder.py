@@ -1,15 +1,15 @@
-"""What the doors count while the callers run."""
+"""Counts the answers while the callers of a door run."""
 
 from typing import Final, NamedTuple
 
 from bench.latency import Latencies
 
-#: Unexpected answers kept to be shown.
+#: Maximum unexpected answers that are kept as examples.
 _SHOWN_MAX: Final = 5
 
 
 class Counts(NamedTuple):
-    """Answers of the measured part; `transfers` includes the declined and the repeated ones."""
+    """Counts of the measured part. `transfers` includes the declined and the repeated ones."""
 
     requests: int
     transfers: int
@@ -18,7 +18,7 @@ class Counts(NamedTuple):
 
 
 class Recorder:
-    """Counts answers. `reset` starts the measured part and `freeze` ends it; the totals go on."""
+    """Counts answers. `reset` begins the measured part and `freeze` ends it; the totals cover the whole run."""
 
     def __init__(self) -> None:
         self.latency = Latencies()
@@ -26,7 +26,7 @@ class Recorder:
         self.transfers = 0
         self.declined = 0
         self.repeated = 0
-        #: Of the whole run, warm-up and end included.
+        #: Totals of the whole run, including warm-up and end.
         self.total_transfers = 0
         self.total_repeated = 0
         self.unexpected = 0
@@ -37,17 +37,17 @@ class Recorder:
         return f"<Recorder transfers={self.transfers} unexpected={self.unexpected}>"
 
     def reset(self) -> None:
-        """The measured part begins now."""
+        """Begin the measured part now."""
         self.latency = Latencies()
         self.requests = self.transfers = self.declined = self.repeated = 0
 
     def freeze(self) -> Counts:
-        """The measured part ends now: what it counted."""
+        """End the measured part now, and return its counts."""
         self._frozen = True
         return Counts(self.requests, self.transfers, self.declined, self.repeated)
 
     def answered(self, latency_s: float, transfers: int, declined: int, *, repeated: bool = False) -> None:
-        """One request was answered as it had to be; `transfers` includes the declined ones."""
+        """Count a request that was answered as expected. `transfers` includes the declined ones."""
         self.total_transfers += transfers
         if repeated:
             self.total_repeated += transfers
@@ -61,7 +61,7 @@ class Recorder:
             self.repeated += transfers
 
     def surprised(self, text: str) -> None:
-        """An answer that is neither success nor a decline that had to come."""
+        """Count an answer that is neither a success nor an expected decline."""
         self.unexpected += 1
         if len(self.unexpected_shown) < _SHOWN_MAX:
             self.unexpected_shown.append(text[:300])

@@ -1,4 +1,4 @@
-"""What Redis says about itself: the time its commands took, and the memory of each kind of key."""
+"""Figures that Redis reports: the time inside each command, and the memory of each kind of key."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ _SCAN_COUNT: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class RedisFigures:
-    """Sums over all primaries; `usec` is time inside each command, that of a script including what it calls."""
+    """Sums over all primaries. `usec`: microseconds inside each command; a script includes the commands it calls."""
 
     version: str
     memory_bytes: int
     usec: dict[str, int]
 
     def usec_since(self, before: "RedisFigures") -> dict[str, int]:
-        """Time inside each command between two readings, for those that took any."""
+        """Microseconds inside each command between two readings; only commands that took any time."""
         spent = {name: usec - before.usec.get(name, 0) for name, usec in self.usec.items()}
         return {name: usec for name, usec in spent.items() if usec > 0}
 
 
 def read_figures(cluster: Cluster) -> RedisFigures:
-    """Ask every primary now."""
+    """Read the figures of every primary now."""
     version, memory, usec = "", 0, Counter[str]()
     with cluster.primaries() as clients:
         for client in clients.values():
@@ -39,17 +39,17 @@ def read_figures(cluster: Cluster) -> RedisFigures:
 
 @dataclass(frozen=True, slots=True)
 class KeyMemory:
-    """What one kind of key takes, and how many fields its keys have together (0 for keys that are no hashes)."""
+    """The memory of one kind of key, and the number of fields of all its keys (0 for keys that are no hashes)."""
 
     bytes: int
     fields: int
 
 
 def key_memory(cluster: Cluster) -> dict[str, KeyMemory]:
-    """Kind of key (its name up to the first `:` or `{`) -> the memory of all its keys, every field counted.
+    """Kind of key (its name up to the first `:` or `{`) -> the memory of all its keys.
 
-    `MEMORY USAGE … SAMPLES 0`: field, value, table and allocator's rounding, but not the fragmentation of the heap.
-    It stops Redis for some 0.1 µs per field, so it is asked outside of the measured part.
+    Measured by `MEMORY USAGE … SAMPLES 0`: fields, values, table and the allocator's rounding, without fragmentation.
+    It blocks Redis for some 0.1 µs per field, so call it outside the measured part.
     """
     found: dict[str, KeyMemory] = {}
     with cluster.primaries() as clients:

@@ -1,4 +1,4 @@
-"""A run's figures as a JSON document and as a row of a table."""
+"""Turns a run's figures into a JSON document and a row of a table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from bench.recorder import Counts
 from bench.text import table
 from bench.textbook import textbook_rows
 
-#: An open loop that answers less than this part of what arrives is overloaded.
+#: An open loop is overloaded when it answers less than this part of the arriving requests.
 KEPT_UP_MIN: Final = 0.97
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure."""
+    """The parameters of a run."""
 
     door: str
     workload: str
@@ -27,9 +27,9 @@ class Plan:
     seconds: float
     warmup_s: float
     seed: int
-    #: Requests that arrive per second (open loop); None: every caller sends when it was answered (closed loop).
+    #: Arriving requests per second (open loop); None: every caller sends when it has its answer (closed loop).
     rate: float | None = None
-    #: Callers show a key.
+    #: Callers send a key.
     auth: bool = False
 
     @property
@@ -42,7 +42,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was counted in the measured time."""
+    """The figures of the measured time."""
 
     seconds: float
     counts: Counts
@@ -56,7 +56,7 @@ class Figures:
     #: Counters that only this door has: `operations`, `script_calls`.
     door: Mapping[str, float]
     bytes_per_account: float
-    #: Dedupe memory of both sides; None when the run added too little to tell.
+    #: Bytes to remember a transfer, on both sides; None when the run added too few.
     bytes_per_remembered: float | None
     #: Seconds from an empty cluster to funded accounts.
     funding_s: float
@@ -64,7 +64,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Figures that may be reported: the books added up."""
+    """A run that may be reported: its books add up."""
 
     plan: Plan
     shape: Shape
@@ -88,7 +88,7 @@ class Result:
         return per(self.figures.usage.cpu_s.get(role, 0.0) * 1e6, self.figures.counts.transfers)
 
     def document(self) -> "Document":
-        """The document behind `--json`."""
+        """The document that `--json` writes."""
         f, plan, transfers = self.figures, self.plan, self.figures.counts.transfers
         document = {
             "name": plan.name,
@@ -151,7 +151,7 @@ class Result:
 
 
 def per(amount: float, units: float) -> float:
-    """`amount / units`, 0 when there are no units: CPU below one tick of the kernel's clock."""
+    """`amount / units`; 0 when `units` is 0, as with CPU time below one tick of the kernel."""
     return amount / units if units else 0.0
 
 
@@ -167,12 +167,12 @@ HEADINGS: Final = (
 
 
 def circumstance_cells(document: Document) -> list[str]:
-    """The cells below `CIRCUMSTANCES`, of a row of any door or peer."""
+    """The cells of the columns `CIRCUMSTANCES`, for a row of any door or peer."""
     return [f"{document['steal']:.1f}", f"{document['core_speed']:.2f}", f"{document['other_cores']:.2f}"]
 
 
 def row(document: Document) -> list[str]:
-    """The cells of a run's document."""
+    """The cells of a run's document, below `HEADINGS`."""
     d, latency, cpu = document, document["latency_ms"], document["cpu_us_per_transfer"]
     arriving = "" if d["arrivals_per_s"] is None else f" at {d['arrivals_per_s']:,.0f}/s"
     if not d.get("kept_up", True):
@@ -190,7 +190,10 @@ def row(document: Document) -> list[str]:
 
 
 def results_table(documents: Sequence[Document], extra: Mapping[str, Sequence[str]] | None = None) -> str:
-    """One row per document, `extra` columns (heading -> cells) behind, and what was measured on below."""
+    """A table with a row for each document, and lines about cluster and machine below.
+
+    `extra`: more columns on the right, heading -> cells.
+    """
     extra = extra or {}
     rows = [[*row(each), *(cells[i] for cells in extra.values())] for i, each in enumerate(documents)]
     last = documents[-1]
@@ -213,7 +216,10 @@ KEY_HEADINGS: Final = ("with a key / without", "lowest", "median", "highest")
 
 
 def cost_of_key(plain: Document, with_key: Document) -> list[list[str]]:
-    """What a key costs in CPU, of each pair of turns: of the API, and of all but the load generator."""
+    """The CPU with a key divided by that without, lowest to highest over the pairs of runs.
+
+    Two rows: the API alone, and all processes but the load generator.
+    """
     pairs = list(zip(plain.get("each_run", [plain]), with_key.get("each_run", [with_key]), strict=True))
     rows = []
     for name, roles in (("API CPU", ("api",)), ("all CPU", ("api", "journal", "redis"))):
@@ -227,7 +233,7 @@ def _cpu_us(document: Document, roles: Sequence[str]) -> float:
 
 
 def spread_table(document: Document) -> str:
-    """Lowest, median and highest of several runs."""
+    """A table with the lowest, median and highest figures of several runs."""
     spread, latency = document["spread"], document["latency_ms"]
     lines = [("transfers/s", spread["transfers_per_s"], document["transfers_per_s"])]
     lines += [

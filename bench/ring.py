@@ -1,8 +1,8 @@
-"""Requests made ready before the clock starts, and sent round and round under fresh transaction ids.
+"""Requests that are prepared before the measurement, and sent again and again with fresh transaction ids.
 
-Building a request costs more than some engines take to answer it. So a run prepares some hundred thousand
-transfers with random UUIDs once; each time a request is sent, one 32-bit part of its ids is replaced with a
-number that no other sending has. Ids stay unique and as scattered as random ones.
+To build a request costs more than some engines need to answer it. So a run prepares some hundred thousand transfers
+with random UUIDs once. Each time a request is sent, 32 bits of its ids are replaced by a number that no other sending
+has. So the ids are unique, and scattered like random ones.
 """
 
 import os
@@ -11,19 +11,19 @@ from typing import Final, Generic, TypeVar
 
 from bench.workload import REPEAT_EVERY, Pair
 
-#: Transfers prepared for a run; requests hold a round number of them.
+#: Maximum transfers prepared for a run (but at least 16 requests).
 RING_TRANSFERS: Final = 200_000
-#: The same for single transfers, where each request carries a head of its own.
+#: Maximum requests prepared for a run: each has its own head.
 RING_REQUESTS_MAX: Final = 100_000
 
-_ODD: Final = 2654435761  # coprime to 2^32: counting in its multiples visits every number once
+_ODD: Final = 2654435761  # coprime to 2^32, so its multiples modulo 2^32 visit every number once
 _MASK: Final = 2**32 - 1
 
 T = TypeVar("T")
 
 
 class Request(Generic[T]):
-    """A request to send: what is sent, how many transfers it holds, how many of them must be declined."""
+    """A prepared request: its payload, its number of transfers, and how many of them must be declined."""
 
     __slots__ = ("declined", "payload", "transfers")
 
@@ -34,7 +34,7 @@ class Request(Generic[T]):
 
 
 class Ring(Generic[T]):
-    """Hands out requests in turn, each with a number for its fresh ids. `repeats`: one in 20 is to be sent again."""
+    """Gives out requests in turn, each with a number for its fresh ids. `repeats`: every 20th is a repetition."""
 
     def __init__(self, requests: Sequence[Request[T]], *, repeats: bool) -> None:
         self._requests = requests
@@ -46,7 +46,7 @@ class Ring(Generic[T]):
         return f"<Ring requests={len(self._requests)}>"
 
     def next(self) -> tuple[Request[T], int] | None:
-        """A request and its number; None when the caller has to repeat its last one."""
+        """The next request and its number; None when the caller must repeat its last request."""
         position = self._position = self._position + 1
         if self._repeats and position % REPEAT_EVERY == REPEAT_EVERY - 1:
             return None
@@ -55,15 +55,15 @@ class Ring(Generic[T]):
 
 
 def ring_size(batch: int) -> int:
-    """How many requests of `batch` transfers to prepare."""
+    """The number of requests with `batch` transfers to prepare."""
     return max(16, min(RING_REQUESTS_MAX, RING_TRANSFERS // batch))
 
 
 def chunks(pairs: Sequence[Pair], batch: int) -> list[Sequence[Pair]]:
-    """The pairs in whole requests of `batch`."""
+    """The pairs in groups of exactly `batch`; a rest is left out."""
     return [pairs[start : start + batch] for start in range(0, len(pairs) - batch + 1, batch)]
 
 
 def declined_of(pairs: Sequence[Pair]) -> int:
-    """How many of them have to be declined."""
+    """The number of transfers that must be declined."""
     return sum(pair.declined for pair in pairs)

@@ -1,4 +1,4 @@
-"""One run from accounts to figures: warm up, measure, stop, check the books."""
+"""One run: fund accounts, warm up, measure, stop, check the books."""
 
 import asyncio
 import gc
@@ -32,12 +32,12 @@ PROGRESS_S: Final = 5.0
 
 
 class Refused(Exception):
-    """There is nothing to report: the books do not add up, or an answer was not as it had to be."""
+    """The run may not be reported: the books do not add up, or an answer was unexpected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Accounts that are open and funded, and what each takes of Redis's memory."""
+    """The open and funded accounts of a cluster, and the memory in Redis of each."""
 
     accounts: int
     bytes_per_account: float
@@ -46,7 +46,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What is read at both ends of the measured part."""
+    """The counters that are read at both ends of the measured part."""
 
     moment: Moment
     redis: RedisFigures
@@ -67,7 +67,7 @@ async def prepare(cluster: Cluster, accounts: int, say: Say) -> Prepared:
 
 
 async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) -> Result:
-    """Run the plan. Raises `Refused`, `ProcessReplaced`, and `ValueError` for a plan that cannot be."""
+    """Run the plan. Raises `Refused`, `ProcessReplaced`, and `ValueError` for an impossible plan."""
     say(f"{plan.name}, seed {plan.seed}: preparing requests")
     recorder = Recorder()
     door = _door(cluster, recorder, plan, prepared)
@@ -76,7 +76,7 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
     roles = cluster.pids()
     roles["load"] = []
     if door.own_role == "api":
-        # the API processes idle while the engine runs here
+        # the API processes are idle while the engine runs in this process
         roles["standby"], roles["api"] = [*roles.get("standby", ()), *roles["api"]], []
     roles[door.own_role] = [os.getpid()]
     begun = await asyncio.to_thread(key_memory, cluster)
@@ -121,7 +121,10 @@ async def measure(cluster: Cluster, plan: Plan, prepared: Prepared, say: Say) ->
 
 
 async def send_transfers(cluster: Cluster, plan: Plan, prepared: Prepared, transfers: int, say: Say) -> int:
-    """Send at least so many transfers as the plan says, whatever time it takes: how many. Raises `Refused`."""
+    """Send at least `transfers` transfers in the way of the plan, without a time limit. Returns how many were sent.
+
+    Raises `Refused`.
+    """
     recorder = Recorder()
     door = _door(cluster, recorder, plan, prepared)
     try:
@@ -138,9 +141,9 @@ async def send_transfers(cluster: Cluster, plan: Plan, prepared: Prepared, trans
 async def latencies(
     cluster: Cluster, plan: Plan, prepared: Prepared, say: Say, others_end: Callable[[], Awaitable[None]]
 ) -> dict[str, Any]:
-    """`{"transfers_per_s", "latency_ms"}` of a plan while others pay. Raises `Refused`.
+    """Run a plan while other callers pay: `{"transfers_per_s", "latency_ms"}`. Raises `Refused`.
 
-    `others_end` has the others stop, before the books are looked at.
+    `others_end` is called to stop the others, before the books are checked.
     """
     recorder = Recorder()
     door = _door(cluster, recorder, plan, prepared)
@@ -162,9 +165,9 @@ async def latencies(
 
 
 def remembered_bytes(before: KeyMemory, after: KeyMemory, transfers: int) -> float | None:
-    """Bytes that remembering each of these transfers took, on both sides.
+    """Bytes in Redis to remember one of these transfers, on both sides.
 
-    None when most of what is remembered is older: a hash grows in steps, which would hide what was added.
+    None when most remembered ids are older: a hash grows in steps, which would hide the growth.
     """
     if not transfers or after.fields < 2 * before.fields:
         return None
@@ -172,7 +175,7 @@ def remembered_bytes(before: KeyMemory, after: KeyMemory, transfers: int) -> flo
 
 
 async def _begin(cluster: Cluster, door: Door, recorder: Recorder) -> _Reading:
-    """Redis is asked first: counts, clock and CPU are read in one moment."""
+    """Read the counters at the begin. Redis is asked first, so that counts, clock and CPU are read at the same time."""
     redis = await asyncio.to_thread(read_figures, cluster)
     counted = await door.figures()
     syncs = await _syncs(cluster)
@@ -182,7 +185,7 @@ async def _begin(cluster: Cluster, door: Door, recorder: Recorder) -> _Reading:
 
 
 async def _end(cluster: Cluster, door: Door, recorder: Recorder) -> tuple[_Reading, Counts]:
-    """Redis is asked last."""
+    """Read the counters at the end. Redis is asked last, for the same reason."""
     counts, moment = recorder.freeze(), Moment.now()
     written, syncs, counted = cluster.journal_bytes(), await _syncs(cluster), await door.figures()
     redis = await asyncio.to_thread(read_figures, cluster)
@@ -194,7 +197,7 @@ async def _syncs(cluster: Cluster) -> int:
 
 
 def _door(cluster: Cluster, recorder: Recorder, plan: Plan, prepared: Prepared) -> Door:
-    """With its requests ready."""
+    """Make the door, with its requests ready."""
     count = ring_size(plan.batch) * plan.batch
     pairs = draw(plan.workload, count, prepared.accounts, cluster.shape.partitions, Random(plan.seed))
     return DOORS[plan.door].make(_load(cluster, recorder, plan, pairs, _pacing(plan, recorder)))
@@ -220,7 +223,7 @@ def _pacing(plan: Plan, recorder: Recorder) -> Pacing:
 
 async def _watch(recorder: Recorder, seconds: float, say: Say) -> None:
     began = time.perf_counter()
-    while (left := began + seconds - time.perf_counter()) > 0.001:  # timers come so much early
+    while (left := began + seconds - time.perf_counter()) > 0.001:  # timers may fire this much early
         await asyncio.sleep(min(left, PROGRESS_S))
         rate = recorder.transfers / (time.perf_counter() - began)
         say(f"{rate:,.0f} transfers/s")

@@ -1,4 +1,4 @@
-"""Several runs of one plan: medians of all figures, and how far they spread."""
+"""Summarises several runs of one plan: medians of all figures, and their spread."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from statistics import median
@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 Row = TypeVar("Row")
 
-#: Figures whose lowest and highest value are stated beside the median.
+#: Figures whose lowest and highest values are given beside the median.
 SPREAD_OF: Final = (
     *("transfers_per_s", "per_node_tps", "cpu_us_per_transfer", "latency_ms"),
     *("steal", "core_speed"),
@@ -14,7 +14,7 @@ SPREAD_OF: Final = (
 
 
 def medians(values: Sequence[Any]) -> Any:
-    """The median of each number in documents of one shape; of all else the first."""
+    """One document with the median of each number; other values are those of the first document."""
     first = values[0]
     if isinstance(first, dict):
         return {
@@ -36,7 +36,7 @@ def _spread(values: Sequence[Any]) -> Any:
 
 
 def summarise(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One document for all runs: medians, `spread` (lowest and highest), and the runs themselves under `runs`."""
+    """One document for all runs: medians, `runs` (their number), `spread` (lowest, highest) and `each_run` (all)."""
     if len(documents) == 1:
         return {**documents[0], "runs": 1}
     summary: dict[str, Any] = medians(documents)
@@ -53,10 +53,10 @@ def summarise(documents: Sequence[dict[str, Any]]) -> dict[str, Any]:
 async def in_turns(
     measure: Callable[[Row, int], Awaitable[dict[str, Any]]], rows: Sequence[Row], runs: int
 ) -> list[dict[str, Any]]:
-    """A document for each row, of so many runs; `measure` is given the row and the turn, from 1.
+    """Measure each row `runs` times: a summary for each row. `measure` gets the row and the turn, from 1.
 
-    Every row is measured once before any is again: a slow minute of the machine strikes all of them. Every other turn
-    goes backwards, since what is measured later finds more in memory.
+    In a turn every row is measured once, so a slow minute of the machine affects all rows. Every other turn goes
+    backwards, because later runs find more in memory.
     """
     found: list[list[dict[str, Any]]] = [[] for _ in rows]
     for turn in range(1, runs + 1):
@@ -66,7 +66,7 @@ async def in_turns(
 
 
 def p99_ratios(row: dict[str, Any], alone: dict[str, Any]) -> tuple[float, float, float]:
-    """Of two rows of `in_turns`: their p99 in each turn, the one over the other: lowest, median and highest."""
+    """The ratio of the p99 of two rows of `in_turns` in each turn: (lowest, median, highest)."""
     pairs = zip(row.get("each_run", [row]), alone.get("each_run", [alone]), strict=True)
     ratios = [one["latency_ms"]["p99"] / other["latency_ms"]["p99"] for one, other in pairs]
     return min(ratios), median(ratios), max(ratios)

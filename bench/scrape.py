@@ -1,4 +1,4 @@
-"""Counters of API processes and the journal, read from their /metrics."""
+"""Reads counters from `/metrics` of API processes and the journal."""
 
 import ssl
 import urllib.error
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 _TIMEOUT_S: Final = 10.0
-#: A process under load may take seconds to accept: a run is not lost for that.
+#: Attempts of a scrape: a process under load may take seconds to accept a connection.
 SCRAPES_MAX: Final = 6
 _CALLS: Final = "wallet_script_operations_count"
 _OPERATIONS: Final = "wallet_script_operations_sum"
@@ -15,7 +15,7 @@ _SYNCS: Final = "wallet_journal_sync_duration_seconds_count"
 
 
 def parse_metrics(text: str) -> dict[str, float]:
-    """The samples without labels of a Prometheus exposition."""
+    """Name -> value of the samples without labels in a Prometheus exposition."""
     samples = {}
     for line in text.splitlines():
         name, _, value = line.partition(" ")
@@ -25,7 +25,7 @@ def parse_metrics(text: str) -> dict[str, float]:
 
 
 def script_counters(exposition: Iterable[str]) -> dict[str, float]:
-    """`{"script_calls", "operations"}` of all processes together."""
+    """`{"script_calls", "operations"}`: sums over the expositions of all processes."""
     found = [parse_metrics(text) for text in exposition]
     return {
         "script_calls": sum(samples.get(_CALLS, 0.0) for samples in found),
@@ -34,12 +34,12 @@ def script_counters(exposition: Iterable[str]) -> dict[str, float]:
 
 
 def sync_count(exposition: str) -> int:
-    """How many fdatasyncs the journal has made. Raises `KeyError` when it does not say."""
+    """The number of the journal's fdatasyncs until now. Raises `KeyError` when the exposition does not have it."""
     return int(parse_metrics(exposition)[_SYNCS])
 
 
 def scrape(address: str, tls: ssl.SSLContext | None = None) -> str:
-    """`GET http://address/metrics`, or https; again when it takes too long. Raises OSError."""
+    """`GET /metrics`, by HTTPS with `tls`. Retried after a time-out or a broken connection. Raises OSError."""
     for _ in range(SCRAPES_MAX - 1):
         try:
             return get(address, "/metrics", tls=tls)
@@ -55,7 +55,7 @@ def _took_too_long(error: OSError) -> bool:
 
 
 def get(address: str, path: str, *, tls: ssl.SSLContext | None = None, key: str | None = None) -> str:
-    """The body of an answer. Raises OSError, of it `HTTPError` for another status than 200."""
+    """The body of a `GET`. Raises OSError; for an error status its subclass `HTTPError`."""
     url = f"{'http' if tls is None else 'https'}://{address}{path}"
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     asked = urllib.request.Request(url, headers=headers)

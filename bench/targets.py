@@ -1,4 +1,4 @@
-"""The figures that the engine is held to on a quiet two-core machine, load generator included."""
+"""The targets of the engine on a quiet machine with two cores, load generator included."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -7,7 +7,7 @@ from bench.result import Document
 
 
 class ThroughputTarget(NamedTuple):
-    """Transfers per second of a door, at a batch size, from so many callers."""
+    """Transfers per second at a door, with a batch size and a number of callers."""
 
     door: str
     batch: int
@@ -24,12 +24,12 @@ THROUGHPUT: Final = (
 )
 
 
-#: Of a figure in the table.
+#: Maximum significant digits of a figure in the table.
 _DIGITS_MAX: Final = 12
 
 
 class Target(NamedTuple):
-    """One line of the table: what was wanted, and what was measured."""
+    """One row of the table: a target and the measured value."""
 
     what: str
     at_least: float
@@ -57,7 +57,7 @@ class Target(NamedTuple):
         return f"{value:,.{digits}g}{self.unit}"
 
     def _shown_apart(self) -> str:
-        """What was measured, with as many digits as tell it from a bound that it is not: 15.04 ms has missed 15 ms."""
+        """The measured value, with digits enough to differ from the bounds: 15.04 ms and not 15 ms, which is missed."""
         others = [bound for bound in (self.at_least, self.aim) if bound != self.measured]
         for digits in range(3, _DIGITS_MAX):
             text = self._shown(self.measured, digits)
@@ -70,7 +70,7 @@ HEADINGS: Final = ("door, batch, callers", "at least", "aim", "measured", "reach
 
 
 def cost_us(document: Document) -> float:
-    """CPU per transfer of all processes of the engine."""
+    """CPU microseconds per transfer of all processes of the engine."""
     cpu = document["cpu_us_per_transfer"]
     return float(cpu["redis"] + cpu["api"] + cpu["journal"])
 
@@ -82,9 +82,10 @@ def targets_of(
     memory: Sequence[Document],
     many_accounts: Document,
 ) -> list[Target]:
-    """The whole table. `throughput` is in the order of `THROUGHPUT`; `many_accounts` is as `across`, with more.
+    """All rows of the table.
 
-    `half_loads`: half of what the engine reaches itself, and of what is aimed at.
+    `throughput`: runs in the order of `THROUGHPUT`. `half_loads`: a run at half of the measured throughput, and one at
+    half of the aim. `many_accounts`: a run as `across`, with more accounts.
     """
     large = throughput[2]["cpu_us_per_transfer"]
     many, few = many_accounts["accounts"], across["accounts"]

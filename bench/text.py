@@ -1,4 +1,4 @@
-"""Tables, as text and as Markdown."""
+"""Formats tables as text and as Markdown."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ def _numeric(rows: Sequence[Sequence[str]], columns: int) -> list[bool]:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text in columns; what looks like a number stands right."""
+    """A table as text. Columns of numbers are aligned to the right."""
     widths = [max(len(line[i]) for line in (headings, *rows)) for i in range(len(headings))]
     numeric = _numeric(rows, len(headings))
 
@@ -22,6 +22,6 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The same as a Markdown table."""
+    """A table as Markdown, aligned in the same way."""
     rule = ["---:" if right else "---" for right in _numeric(rows, len(headings))]
     return "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *rows))

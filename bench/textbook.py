@@ -1,7 +1,7 @@
-"""From the speed of one node to the number of nodes: the table that text-books on system design begin with.
+"""The number of nodes for a throughput, from the speed of one node, as textbooks on system design compute it.
 
-They count a transfer as two operations, one on each side's account, so that 1,000,000 transfers per second on nodes
-of 1,000 operations per second take 2,000 of them.
+They count a transfer as two operations, one on each account. So 1,000,000 transfers per second need 2,000 nodes with
+1,000 operations per second.
 """
 
 import math
@@ -13,7 +13,7 @@ TEXTBOOK_NODE_TPS: Final = (100, 1_000, 10_000)
 
 
 def nodes_for(node_tps: float, transfers_per_s: int = TARGET_TRANSFERS_PER_S) -> int:
-    """Nodes for that many transfers per second, each node doing `node_tps` operations per second.
+    """The number of nodes for `transfers_per_s`, when a node does `node_tps` operations per second.
 
     Raises `ValueError` unless `node_tps` is positive.
     """
@@ -23,7 +23,10 @@ def nodes_for(node_tps: float, transfers_per_s: int = TARGET_TRANSFERS_PER_S) ->
 
 
 def textbook_rows(measured_transfers_per_s: float) -> list[list[str]]:
-    """`[what, TPS per node, nodes]`; the last row is a node that does so many whole transfers per CPU-second."""
+    """Rows `[what, operations/s per node, nodes]`. The last one is the measured node.
+
+    `measured_transfers_per_s`: whole transfers per CPU-second of Redis; without any there is no such row.
+    """
     rows = [["text-book", f"{tps:,}", f"{nodes_for(tps):,}"] for tps in TEXTBOOK_NODE_TPS]
     measured = measured_transfers_per_s * OPERATIONS_PER_TRANSFER
     if measured:

@@ -1,4 +1,4 @@
-"""Who pays whom: the distributions that a run can draw its transfers from."""
+"""The workloads: distributions from which a run draws payers and receivers."""
 
 from collections.abc import Iterator
 from itertools import accumulate, islice
@@ -9,12 +9,12 @@ from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
 from wallet_engine.routing.slots import partition_of
 
 CURRENCY: Final = "USD"
-#: Amounts are 1 to this, in minor units.
+#: Amounts are between 1 and this, minor units.
 AMOUNT_MINOR_USUAL_MAX: Final = 100
-#: More than any account of a benchmark holds: a transfer of it is declined.
+#: More than any account of a benchmark has, so that the transfer is declined.
 AMOUNT_MINOR_DECLINED: Final = AMOUNT_MINOR_MAX
 DECLINED_FRACTION: Final = 0.1
-#: One request in so many is the caller's last one again, byte for byte (5 %).
+#: Every 20th request is the caller's last one again, byte for byte (5 %).
 REPEAT_EVERY: Final = 20
 ZIPF_EXPONENT: Final = 0.99
 
@@ -29,7 +29,7 @@ WORKLOADS: Final = {
     "repeats": f"uniform, and {1 / REPEAT_EVERY:.0%} of the requests are the caller's last one again",
 }
 
-#: What is more than transfers: both sides are any accounts, and only HTTP has it.
+#: Workloads of other operations than transfers, between any accounts. Only the HTTP door has them.
 FORMS: Final = {
     "holds": "a hold and its capture in place of each transfer (--batch 1)",
     "groups": "one group of --batch legs in place of each request",
@@ -37,7 +37,7 @@ FORMS: Final = {
 
 
 class Pair(NamedTuple):
-    """One transfer before it has an id: account numbers and minor units."""
+    """A transfer without an id: account numbers, and minor units."""
 
     sender: int
     receiver: int
@@ -45,11 +45,11 @@ class Pair(NamedTuple):
 
     @property
     def declined(self) -> bool:
-        """Whether the engine has to decline it."""
+        """Whether the engine must decline it."""
         return self.amount_minor == AMOUNT_MINOR_DECLINED
 
 
-#: All of them, as a key's grant says it.
+#: Pattern of all benchmark accounts, for the grant of a key.
 ACCOUNTS: Final = "acct-*"
 
 
@@ -59,7 +59,7 @@ def account_name(number: int) -> str:
 
 
 def draw(name: str, count: int, accounts: int, partitions: int, rng: Random) -> list[Pair]:
-    """`count` transfers of the workload. Raises `ValueError` when the accounts do not allow it."""
+    """Draw `count` transfers of a workload. Raises `ValueError` when it is impossible with these accounts."""
     if accounts < 2:
         raise ValueError("transfers need at least two accounts")
     if name == "across" and partitions < 2:
@@ -87,7 +87,7 @@ def _uniform(accounts: int, partitions: int, rng: Random) -> Iterator[tuple[int,
 
 
 def _zipf(accounts: int, partitions: int, rng: Random) -> Iterator[tuple[int, int]]:
-    # An account's number is its rank; the hash of its name scatters the hot ones over the partitions.
+    # An account's rank is its number. The hash of its name scatters the hot accounts over the partitions.
     weights = list(accumulate((rank + 1) ** -ZIPF_EXPONENT for rank in range(accounts)))
     population = range(accounts)
     while True:
@@ -127,7 +127,7 @@ def _across(accounts: int, partitions: int, rng: Random) -> Iterator[tuple[int, 
     def home(number: int) -> int:
         return partition_of(account_name(number), partitions)
 
-    if all(home(number) == home(0) for number in range(1, accounts)):  # ends at the first that is not
+    if all(home(number) == home(0) for number in range(1, accounts)):  # stops at the first one elsewhere
         raise ValueError(f"all of {accounts} accounts are in one partition: use more accounts")
     for sender, receiver in _uniform(accounts, partitions, rng):
         if home(sender) != home(receiver):

@@ -1,4 +1,4 @@
-"""The report as Markdown, with its plots and its raw figures beside it."""
+"""Writes the report as Markdown, with its plots and its raw figures."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ RAW_FILE: Final = "report.json.gz"
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:
-    """`README.md`, two plots and all figures, compressed."""
+    """Write `README.md`, two plots, and all figures compressed (`RAW_FILE`)."""
     folder.mkdir(parents=True, exist_ok=True)
     raw = json.dumps(report, ensure_ascii=False, separators=(",", ":")).encode()
     (folder / RAW_FILE).write_bytes(gzip.compress(raw, mtime=0))

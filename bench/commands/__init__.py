@@ -1,1 +1,1 @@
-"""The subcommands of `python -m bench`, one module each."""
+"""The subcommands of `python -m bench`, each in its own module."""

@@ -1,4 +1,4 @@
-"""`bench beside`: payments alone and with a follower beside them, in turns on the same two cores."""
+"""`bench beside`: measures payments alone and beside a follower, in turns on the same cores."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""`bench client`: what a payment costs the program that pays, by single calls and by those that the client gathers."""
+"""`bench client`: measures the CPU of a payment in the paying program, with single calls and with gathered ones."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ from bench.text import table
 from bench.workload import account_name
 from wallet_engine.client import AsyncWallet
 
-#: So many that batches are full, and so few that connections are not waited for.
+#: With gathering, enough callers for full batches; without it, few enough that none waits for a connection.
 GATHERED_CALLERS: Final = 256
 SINGLE_CALLERS: Final = 8
 HEADINGS: Final = ("calls", "transfers/s", "client CPU us per transfer", "transfers per client CPU second")
@@ -74,7 +74,7 @@ def _name(batching: bool) -> str:
 
 
 async def _pay(url: str, batching: bool, seconds: float, accounts: int) -> tuple[float, float]:
-    """Transfers a second, and microseconds of this process's CPU for each."""
+    """(transfers per second, microseconds of this process's CPU per transfer)."""
     paid, callers = 0, GATHERED_CALLERS if batching else SINGLE_CALLERS
 
     async def caller(wallet: AsyncWallet, number: int, until_s: float) -> None:

@@ -1,4 +1,4 @@
-"""`bench compare`: do two runs of the same command give the same ratios?"""
+"""`bench compare`: shows whether two runs of the same command give the same ratios."""
 
 import gzip
 import json

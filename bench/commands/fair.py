@@ -1,4 +1,4 @@
-"""`bench fair`: single transfers of one caller, alone and beside another one who floods."""
+"""`bench fair`: measures single transfers of one caller, alone and while another caller floods the service."""
 
 import asyncio
 import json
@@ -91,14 +91,14 @@ def fair(
 
 
 class _Flood:
-    """The process that floods, or nobody."""
+    """The process that floods; None for a run without a flood."""
 
     def __init__(self, process: "subprocess.Popen[str] | None") -> None:
         self._process = process
         self.said: dict[str, Any] = {"transfers_per_s": 0, "refused": []}
 
     async def end(self) -> None:
-        """It has all its answers."""
+        """End the flood, wait for its answers, and take its figures (`said`)."""
         if self._process is not None:
             said, _ = await asyncio.to_thread(self._process.communicate)
             self.said = json.loads(said)
@@ -106,7 +106,7 @@ class _Flood:
 
 @contextmanager
 def flooding(cluster: Cluster, accounts: int, batch: int, callers: int) -> Iterator[_Flood]:
-    """So many callers without a key send batches, until `end`."""
+    """Start `callers` callers without a key, which send batches until `end`; none for 0."""
     if not callers:
         yield _Flood(None)
         return
@@ -120,7 +120,7 @@ def flooding(cluster: Cluster, accounts: int, batch: int, callers: int) -> Itera
         assert process.stdout is not None
         if not process.stdout.readline():
             raise ClusterFailed("who was to flood has ended")
-        time.sleep(1.0)  # the crowd is at its full length
+        time.sleep(1.0)  # until the queue of the flood has its full length
         yield _Flood(process)
     finally:
         process.kill()

@@ -1,4 +1,4 @@
-"""`bench history`: how fast PostgreSQL takes the past, how far it is behind under a steady load, how soon read."""
+"""`bench history`: measures how fast the history is written, its lag under a steady load, and how fast it is read."""
 
 from pathlib import Path
 

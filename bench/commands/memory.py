@@ -1,4 +1,4 @@
-"""`bench memory`: what an account and a remembered transfer take in Redis."""
+"""`bench memory`: measures the memory of an account and of a remembered transfer in Redis."""
 
 import asyncio
 from pathlib import Path
@@ -59,7 +59,10 @@ def memory(
 
 
 def measure_memory(bench: Session, accounts: int, transfers: int | None, *, embedded: bool) -> Document:
-    """A row: a cluster with so many accounts, and transfers until they dominate what is remembered."""
+    """Measure a row: a cluster with these accounts, and transfers enough to be most of the remembered ids.
+
+    `transfers`: None for three times the accounts, between 300,000 and 3,000,000.
+    """
     count = min(max(3 * accounts, 300_000), 3_000_000) if transfers is None else transfers
 
     async def work(cluster: Cluster, prepared: Prepared) -> Document:
@@ -88,7 +91,7 @@ def measure_memory(bench: Session, accounts: int, transfers: int | None, *, embe
 
 
 def memory_table(documents: list[dict[str, Any]]) -> str:
-    """All rows, and what their figures mean below."""
+    """The table of all rows, with explanations below."""
     return table(HEADINGS, [cells(document) for document in documents]) + (
         "\nB/account, B/remembered: MEMORY USAGE of the keys, table and allocator included, ids and balances of the "
         "benchmark (13 characters, 10 digits);\nused_memory: all that Redis holds after funding, the memory of each "

@@ -1,4 +1,4 @@
-"""`bench move`: moving partitions under payments, beside what `redis-cli --cluster reshard` does with the same slot."""
+"""`bench move`: measures payments while partitions move, and while `redis-cli --cluster reshard` moves a slot."""
 
 import json
 import subprocess
@@ -34,10 +34,10 @@ from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.redis_store.topology import find_primary
 
-#: The first slot of the first partition is the first of its shard, which is the one that `reshard` takes.
+#: The moved partition. Its first slot is the first slot of its shard, and `reshard` moves that one.
 PARTITION: Final = 0
 QUIET_S: Final = 5.0
-#: How long one watches what a reshard has done to the payments.
+#: How long payments are watched after the reshard.
 AFTER_RESHARD_S: Final = 10.0
 COMMAND_S_MAX: Final = 300.0
 
@@ -146,7 +146,7 @@ def _run(cluster: Cluster, *words: str) -> dict[str, Any]:
 
 
 def _reshard(cluster: Cluster) -> dict[str, Any]:
-    """The partition's slot, by Redis' own tool, which knows nothing of the map."""
+    """Move one slot of the partition with Redis's own tool, which does not know the partition map."""
     with closing(cluster.open_directory()) as directory:
         shards = directory.shards()
         source = directory.partition_map().shard_of(PARTITION)

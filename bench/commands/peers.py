@@ -1,4 +1,4 @@
-"""`bench peers`: other stores that keep the same books, beside the engine."""
+"""`bench peers`: measures other stores that keep the same books, beside the engine."""
 
 from functools import partial
 from pathlib import Path
@@ -91,14 +91,14 @@ def measure_peers(
 
 
 def engine_row(document: Document) -> Document:
-    """The document of the engine's own run as one beside the peers'."""
+    """The document of an engine's run, as a row among the peers."""
     return {**document, "peer": ENGINE, "durability": ENGINE_DURABILITY}
 
 
 def measure_others(
     bench: Session, plan: PeerPlan, folder: Path | None, tigerbeetle: Path | None
 ) -> list[Document]:
-    """A row for each batch size of each peer that is there."""
+    """A row for each batch size of each peer; one row for a peer that is not installed."""
     peers: tuple[Peer, ...] = (PostgreSql(), NaiveRedis(), BareRedis(), TigerBeetle(tigerbeetle))
     return [row for peer in peers for row in guard(partial(_run, peer, plan, folder, bench.say))]
 
@@ -108,7 +108,7 @@ def _run(peer: Peer, plan: PeerPlan, folder: Path | None, say: Say) -> list[Docu
 
 
 def cells(document: Document) -> list[str]:
-    """A row of the table of peers, of the engine or of another."""
+    """A row of the table of peers, for the engine or another peer."""
     if "not_run" in document:
         return [f"{document['peer']}: not run", *[""] * (len(HEADINGS) - 1)]
     cpu = document["cpu_us_per_transfer"]
@@ -124,7 +124,7 @@ def cells(document: Document) -> list[str]:
 
 
 def notes(documents: list[Document]) -> list[str]:
-    """What each peer is, what it has on disk before it answers, and which were not run."""
+    """A line for each peer: its version and durability, or why it was not run."""
     said: dict[str, str] = {}
     for document in documents:
         if "not_run" in document:
@@ -136,5 +136,5 @@ def notes(documents: list[Document]) -> list[str]:
 
 
 def peers_table(documents: list[Document]) -> str:
-    """All rows, and what they stand for below."""
+    """The table of all rows, with the notes below."""
     return "\n".join([table(HEADINGS, [cells(document) for document in documents]), *notes(documents)])

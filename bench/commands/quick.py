@@ -1,4 +1,4 @@
-"""`bench quick`: what `make bench` runs."""
+"""`bench quick`: the measurement of `make bench`."""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""`bench rebuild`: how long until a cluster whose Redis lost everything serves again, with and without snapshots."""
+"""`bench rebuild`: measures how long a cluster whose Redis lost everything needs to serve again.
+
+Without snapshots, and with them.
+"""
 
 import asyncio
 import os
@@ -117,7 +120,7 @@ def _lose_and_wait(bench: Session, cluster: Cluster, prepared: Prepared, source:
 
 
 def _stand(cluster: Cluster) -> dict[int, tuple[int, int]]:
-    """partition -> (seq, epoch) of those that are live."""
+    """Partition -> (seq, epoch); only live partitions."""
     found = {}
     with cluster.places() as places:
         for place in places:
@@ -128,7 +131,10 @@ def _stand(cluster: Cluster) -> dict[int, tuple[int, int]]:
 
 
 def _serving_again(cluster: Cluster, before: dict[int, tuple[int, int]]) -> bool:
-    """Whether every partition is live under a new epoch, at the entry where it was."""
+    """Whether every partition is live again under a new epoch.
+
+    Raises `ClusterFailed` when a partition has fewer entries than before.
+    """
     try:
         now: dict[int, Any] = _stand(cluster)
     except (RedisError, OSError, ClusterFailed):

@@ -1,4 +1,4 @@
-"""`bench report`: everything, written to a folder with plots."""
+"""`bench report`: measures everything, and writes a folder with tables and plots."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from bench.result import Document
 from bench.targets import HEADINGS
 from bench.text import table
 
-#: Where the committed report is.
+#: Folder of the committed report.
 FOLDER: Final = Path(__file__).resolve().parent.parent / "report"
 
 
@@ -106,5 +106,5 @@ def report(
 
 
 def _without_folder(word: str) -> str:
-    """A file is told by its name: its folder is of this machine."""
+    """A path without its folders, which belong to this machine."""
     return Path(word).name if "/" in word else word

@@ -1,4 +1,4 @@
-"""`bench run`: one measurement with everything adjustable."""
+"""`bench run`: one measurement, in which everything can be set."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`bench scale`: cost per transfer with 1, 2, 3 and 6 shards, and what a million transfers per second would take."""
+"""`bench scale`: measures the cost per transfer with 1, 2, 3 and 6 shards, and plans for a million transfers/s."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -13,9 +13,9 @@ from bench.text import table
 from bench.textbook import TARGET_TRANSFERS_PER_S
 
 SHARDS: Final = (1, 2, 3, 6)
-#: The batch sizes of each cluster, with their callers; the model is fitted to all of them but the one held out.
+#: Batch sizes and callers of each cluster. The model is fitted to these runs.
 SIZES: Final = ((1000, 8), (100, 32))
-#: The run that the model has not seen, with this many shards.
+#: Batch size and callers of the run that checks the model, and its shards.
 HELD_OUT: Final = (300, 16)
 HELD_OUT_SHARDS: Final = 6
 HEADINGS: Final = (
@@ -133,7 +133,7 @@ def measure_scale(
 
 
 def flatness(rows: list[Document]) -> dict[str, dict[str, float]]:
-    """Batch size -> role -> the largest of the costs per transfer over the smallest."""
+    """Batch size -> role -> largest cost per transfer / smallest, over all numbers of shards."""
     found: dict[str, dict[str, float]] = {}
     for batch, _ in SIZES:
         costs = [row["cpu_us_per_transfer"] for row in rows if row["batch"] == batch]
@@ -157,7 +157,7 @@ def cells(document: Document) -> list[str]:
 
 
 def model_lines(document: dict[str, Any]) -> list[str]:
-    """How flat the cost is, the model and its error, in words."""
+    """Lines about how little the cost changes with the shards, about the model, and about its error."""
     lines = []
     for batch, by_role in document["flatness"].items():
         shown = ", ".join(f"{role} {ratio:.2f}" for role, ratio in by_role.items())
@@ -174,7 +174,7 @@ def model_lines(document: dict[str, Any]) -> list[str]:
 
 
 def scale_text(document: dict[str, Any]) -> str:
-    """Everything as text."""
+    """The whole result as text."""
     rows = [cells(row) for row in (*document["rows"], document["held_out"])]
     plan = table(("for 1,000,000 transfers/s", "it takes"), plan_rows(document["plan"]))
     return "\n".join([table(HEADINGS, rows), *model_lines(document), "", plan])

@@ -1,4 +1,4 @@
-"""What the subcommands share: a cluster for their measurements, options, and what is said and written."""
+"""Shared by the subcommands: measurements on a cluster, options, progress lines and output files."""
 
 import json
 import secrets
@@ -97,19 +97,19 @@ def shape_of(
     tls: bool = False,
     https: bool = False,
 ) -> Shape:
-    """A cluster, embedded when nothing else is installed."""
+    """The shape of a cluster; embedded too when Redis or ZooKeeper is not installed."""
     return Shape(shards, partitions, apis, embedded or not system_is_there(), history, auth, tls, https)
 
 
 class Session:
-    """Measures on clusters of its own. Ends the program with 1 when there is nothing to report, 2 for wrong usage."""
+    """Measures on new clusters. Ends the program with status 1 when there is nothing to report, 2 for wrong usage."""
 
     def __init__(self, folder: Path | None = None, *, keep: bool = False) -> None:
         began_s = time.monotonic()
         self._folder = folder
         self._keep = keep
         self._seed = secrets.randbits(31)
-        probe()  # begins to learn how fast the cores can be
+        probe()  # starts now, so that it knows the best speed of the cores early
 
         def say(text: str) -> None:
             print(f"bench {time.monotonic() - began_s:6.1f} s  {text}", file=sys.stderr, flush=True)
@@ -119,12 +119,12 @@ class Session:
         configure_logging("error")
 
     def seed(self) -> int:
-        """Another one each time."""
+        """A new seed for each call."""
         self._seed += 2
         return self._seed
 
     def measure(self, shape: Shape, accounts: int, plans: Sequence[Plan], *, runs: int = 1) -> list[Document]:
-        """All plans on one cluster, in turns: a document for each."""
+        """Run all plans on one cluster, in turns: a document for each."""
 
         async def work(cluster: Cluster, prepared: Prepared) -> list[Document]:
             return await in_turns(lambda plan, _: self.measure_on(cluster, prepared, plan), plans, runs)
@@ -133,11 +133,11 @@ class Session:
         return documents
 
     async def measure_on(self, cluster: Cluster, prepared: Prepared, plan: Plan) -> Document:
-        """One run of one plan."""
+        """Run one plan once."""
         return (await measure(cluster, plan, prepared, self.say)).document()
 
     def on_cluster(self, shape: Shape, accounts: int, work: Callable[[Cluster, Prepared], Any]) -> Any:
-        """Have `work` (a coroutine function) done on a cluster with funded accounts, and return what it returns."""
+        """Run `work` (a coroutine function) on a new cluster with funded accounts, and return its result."""
 
         async def prepared_work(cluster: Cluster) -> Any:
             return await work(cluster, await prepare(cluster, accounts, self.say))
@@ -152,7 +152,7 @@ class Session:
 
 
 def guard(work: Callable[[], Any]) -> Any:
-    """Do the work; what means that there is nothing to report ends the program, with status 1 or (usage) 2."""
+    """Return the result of `work`. Expected failures end the program with status 1; `ValueError` with 2 (usage)."""
     try:
         return work()
     except ValueError as error:
@@ -162,12 +162,12 @@ def guard(work: Callable[[], Any]) -> Any:
 
 
 def write_json(path: Path | None, document: object) -> None:
-    """Write it unless there is no path."""
+    """Write the document as JSON; nothing without a path."""
     if path is not None:
         path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
-    """Stop in order. A second one (`timeout` passes on its own) must not interrupt that: the cluster would stay."""
+    """On SIGTERM: stop in order. A second SIGTERM (`timeout` sends one) is ignored, or the cluster would stay."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(128 + number)

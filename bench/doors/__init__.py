@@ -1,1 +1,1 @@
-"""The three places where load can be put on: HTTP, the engine in this process, the script alone."""
+"""The three doors, where load can be put on: HTTP, the engine in this process, and the script alone."""

@@ -1,4 +1,4 @@
-"""What a run asks of a door."""
+"""The interface of a door."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bench.workload import Pair
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The same for every door: transfers that are sent over and over in requests of `batch`, and who notes it."""
+    """The load for a door of any kind: `pairs` are sent over and over in requests of `batch` transfers."""
 
     cluster: Cluster
     recorder: Recorder
@@ -20,28 +20,28 @@ class Load:
     pairs: Sequence[Pair]
     batch: int
     callers: int
-    #: Whether some requests are sent again with the ids they had.
+    #: Whether some requests are sent a second time with the same ids.
     repeats: bool
     pacing: Pacing
-    #: Callers show this key; empty: none.
+    #: The key that callers send; empty for none.
     key: str = ""
 
 
 class Door(Protocol):
-    """Callers that send requests when `Pacing` lets them, one at a time each."""
+    """Callers that send requests when `Pacing` tells them, each one at a time."""
 
-    #: Where the CPU of the benchmark's own process is counted: `load`, or `api` when the engine runs in it.
+    #: The role of the benchmark's own process, for its CPU: `load`, or `api` when the engine runs in it.
     own_role: str
 
     @classmethod
     def make(cls, load: Load) -> "Door":
-        """A door with its requests ready. Raises `ValueError`."""
+        """A door with its requests ready. Raises `ValueError` for a load that it does not support."""
 
     async def start(self) -> None:
-        """Connect, start the pacing, and set all callers going."""
+        """Connect, start the pacing, and start all callers."""
 
     async def stop(self) -> None:
-        """Stop the pacing, send nothing new; return when everything sent is answered, and close."""
+        """Stop the pacing and send nothing new. When all requests are answered, close the connections."""
 
     async def figures(self) -> dict[str, float]:
-        """Counters of this door only, growing; a run reports what they grew by per second measured."""
+        """Growing counters: `operations` and `script_calls`. A run uses their growth in the measured time."""

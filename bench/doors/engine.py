@@ -1,4 +1,4 @@
-"""The door behind HTTP: `ClusterWallet` in this process, which therefore pays for engine and load together."""
+"""The door without HTTP: `ClusterWallet` in this process. So its CPU includes the engine and the load generator."""
 
 import asyncio
 import contextlib
@@ -21,18 +21,18 @@ from wallet_engine.service.api import TransferAnswer
 from wallet_engine.service.wallet import ClusterWallet
 
 STOP_S_MAX: Final = 30.0
-#: How long a caller that was refused waits.
+#: How long a caller waits after a refusal.
 REFUSED_PAUSE_S: Final = 0.01
-#: Characters of a packed id (base64, 6 bits each) that the number of a sending replaces.
+#: Characters of a packed id (base64, 6 bits each) that are replaced by the number of a sending.
 _NUMBER_CHARACTERS: Final = 5
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-#: A transfer with all but the beginning of its id: from, to, minor units, rest of the id.
+#: A transfer: payer, receiver, minor units, and its id without the first characters.
 Row = tuple[str, str, int, str]
 
 
 def number_text(number: int) -> str:
-    """The low 30 bits of a number as five characters of an id."""
+    """The low 30 bits of a number, as five characters of an id."""
     return "".join(_ALPHABET[number >> shift & 63] for shift in (24, 18, 12, 6, 0))
 
 
@@ -50,13 +50,13 @@ def rows_of(pairs: list[Pair]) -> list[Row]:
 
 
 def commands_of(rows: list[Row], number: int) -> list[TransferCommand]:
-    """What to hand to the wallet for one sending."""
+    """The commands for the wallet for one sending."""
     head = number_text(number)
     return [TransferCommand(sender, to, minor, CURRENCY, head + tail) for sender, to, minor, tail in rows]
 
 
 class _Caller:
-    """One caller, in callbacks: a task for each would cost more than a single transfer's way through the engine."""
+    """One caller, made of callbacks: a task would cost more than the engine needs for a single transfer."""
 
     def __init__(
         self, wallet: ClusterWallet, ring: Ring[list[Row]], pacing: Pacing, recorder: Recorder
@@ -71,7 +71,7 @@ class _Caller:
         self._repeated = False
         self._began_s = 0.0
         self._stopping = False
-        #: Whether a request of this caller is under way.
+        #: Whether a request of this caller is not answered yet.
         self.busy = False
 
     def next(self) -> None:
@@ -79,7 +79,7 @@ class _Caller:
         if self._stopping:
             return
         drawn = self._ring.next()
-        while drawn is None and self._request is None:  # there is nothing yet that could be repeated
+        while drawn is None and self._request is None:  # there is nothing to repeat yet
             drawn = self._ring.next()
         self._repeated = drawn is None
         if drawn is not None:
@@ -92,7 +92,7 @@ class _Caller:
             self._send(began_s)
 
     def stop(self) -> None:
-        """Send nothing more; `busy` tells whether the last answer is still to come."""
+        """Send nothing more. `busy` tells whether an answer is still missing."""
         self._stopping = True
 
     def _send(self, began_s: float) -> None:
@@ -183,7 +183,7 @@ class EngineDoor:
                     await asyncio.sleep(0.01)
         except TimeoutError:
             self._recorder.surprised("a call did not end")
-        await asyncio.sleep(0.3)  # the last settles leave after a tenth of a second
+        await asyncio.sleep(0.3)  # the last settles are sent after a tenth of a second
         await self._stack.aclose()
 
     async def figures(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What one request of a workload is over HTTP: its calls, one behind the other, and which answers they must have."""
+"""The HTTP calls of one request of a workload, in their order, and how their answers are read."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,29 +9,29 @@ from bench.http_client import request_bytes
 from bench.workload import CURRENCY, Pair, account_name
 from wallet_engine.domain.money import format_amount
 
-#: Stands where the number of a sending goes: the first eight digits of every transaction id.
+#: The first eight digits of every transaction id, replaced by the number of a sending.
 PLACEHOLDER: Final = b"########"
 
-#: Of legs between any accounts: two partitions each.
+#: Maximum legs of a group: each may need two partitions.
 GROUP_LEGS_MAX: Final = 16
 
 _SUCCESS: Final = b'"status":"success"'
 _DECLINED: Final = b'"status":"declined","code":"insufficient_funds"'
 
-#: `(succeeded, declined for want of money)`; None for an answer of any other kind.
+#: Transfers in an answer: (succeeded, declined as `insufficient_funds`); None for any other answer.
 Counted = tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """`calls` makes the calls of one request of some transfers; `counts` has, for each call, what its answer says."""
+    """`calls(pairs, host)` makes the HTTP calls of one request. `counts`: for each call, the reader of its answer."""
 
     calls: Callable[[Sequence[Pair], str], tuple[bytes, ...]]
     counts: tuple[Callable[[int, bytes], Counted], ...]
 
 
 def form_of(workload: str, batch: int) -> Form:
-    """The form of a workload's requests of `batch` transfers. Raises `ValueError` for a batch that it cannot have."""
+    """The form of a workload's requests with `batch` transfers. Raises `ValueError` for an impossible batch size."""
     if workload == "holds":
         if batch != 1:
             raise ValueError("a hold is one request: give --batch 1, and more callers")
@@ -46,7 +46,7 @@ def form_of(workload: str, batch: int) -> Form:
 
 
 def transaction() -> str:
-    """A random id behind the placeholder."""
+    """A random transaction id that begins with the placeholder."""
     digits = os.urandom(12).hex()
     return f"{PLACEHOLDER.decode()}-{digits[:4]}-4{digits[5:8]}-a{digits[9:12]}-{digits[12:24]}"
 
@@ -82,7 +82,7 @@ def _batch_counts(status: int, body: bytes) -> Counted:
 
 
 def _hold_calls(pairs: Sequence[Pair], host: str) -> tuple[bytes, ...]:
-    """A hold, and its capture as a whole."""
+    """The calls that place a hold and capture all of it."""
     pair, hold = pairs[0], transaction()
     payer, receiver = account_name(pair.sender), account_name(pair.receiver)
     amount = format_amount(pair.amount_minor, CURRENCY)

@@ -1,4 +1,4 @@
-"""The door of payment services: HTTP, single transfers or batches."""
+"""The HTTP door, which payment services use: single transfers or batches."""
 
 import asyncio
 import ssl
@@ -17,12 +17,12 @@ from bench.workload import Pair
 
 STOP_S_MAX: Final = 30.0
 
-#: The calls of one request, each sent when the one before it was answered.
+#: The calls of one request. Each is sent when the previous one is answered.
 Calls = tuple[bytes, ...]
 
 
 class HttpDoor:
-    """Implements `Door`: one connection per caller, spread over the API processes."""
+    """Implements `Door`. Each caller has one connection; callers are spread over the API processes."""
 
     own_role = "load"
 
@@ -44,9 +44,9 @@ class HttpDoor:
         self._form = form
         self._tls = tls
         self._callers: list[Caller] = []
-        #: By caller: its last request, its calls as sent, and whether that was a repeat.
+        #: By caller: its last request, the calls as they were sent, and whether it was a repetition.
         self._last: list[tuple[Request[Calls], Calls, bool] | None] = [None] * callers
-        #: By caller: which call of it is out, and since when its request.
+        #: By caller: index of the call that is not answered yet, and the arrival of its request (`perf_counter`).
         self._step = [0] * callers
         self._since_s = [0.0] * callers
         self._stopping = False
@@ -96,13 +96,13 @@ class HttpDoor:
             caller.close()
 
     async def figures(self) -> dict[str, float]:
-        """Asked of the API processes, which takes some milliseconds."""
+        """Read from the API processes, which takes some milliseconds."""
         return await asyncio.to_thread(
             lambda: script_counters(scrape(each, self._tls) for each in self._addresses)
         )
 
     def _next(self, caller: Caller) -> None:
-        """Send when the next request is due, which may be now."""
+        """Send the next request as soon as it arrives, perhaps now."""
         since_s = self._pacing.take()
         if since_s is None:
             self._pacing.park(partial(self._send, caller))

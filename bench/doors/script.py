@@ -1,8 +1,8 @@
-"""The door in front of Redis: the apply script called directly, without waiting for the journal.
+"""The script door: calls the apply script in Redis directly, and does not wait for the journal.
 
-Debits and credits of a partition are collected until a call is full, one partition per call, as the engine would
-do under the heaviest load; what it measures is what a node spends on an operation. Nothing is answered to anyone,
-so no promise is broken by crediting before the debit is on disk.
+Debits and credits of a partition are collected until a call is full, as the engine does under the heaviest load. Each
+call is for one partition. This measures the cost of an operation in a node. Credits are made before their debits are on
+disk, which breaks no promise, since no caller gets an answer.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ from wallet_engine.redis_store.topology import find_primary
 from wallet_engine.routing.slots import partition_of, tag_of
 
 STOP_S_MAX: Final = 30.0
-#: Operations of one call, at most: the script's own bound, less what settles add.
+#: Maximum operations of one call, besides settles.
 BATCH_MAX: Final = 1_000
 _FEED: Final = 64
 _APPLY_SHA: Final = load_script("apply").sha
 
 
 class _Entry:
-    """A debit entry whose credits are not all made."""
+    """A journal entry with debits, and the number of its credits that are not made yet."""
 
     __slots__ = ("partition", "remaining", "seq")
 
@@ -48,7 +48,7 @@ class _Entry:
         self.remaining = remaining
 
 
-#: What an operation does when its call is answered: a debit of this row, the credit of an entry, or a settle.
+#: An operation in a call: its kind, the row of a debit, the entry of a credit.
 Item = tuple[str, Row | None, _Entry | None]
 
 
@@ -64,7 +64,7 @@ class _Queue:
 
 
 class ScriptDoor:
-    """Implements `Door`; `callers` calls are out at once."""
+    """Implements `Door`. `callers`: the number of calls in flight at a time."""
 
     own_role = "load"
 
@@ -143,7 +143,7 @@ class ScriptDoor:
                     yield head, row
 
     def _pump(self) -> None:
-        """Keep `callers` calls out; at the end, also those that are not full."""
+        """Keep `callers` calls in flight. After `stop`, send also calls that are not full."""
         while self._in_flight < self._callers:
             if self._full:
                 self._send(self._full.popleft())
@@ -214,7 +214,10 @@ class ScriptDoor:
         self._pump()
 
     def _carry_on(self, batch: Batch, items: list[Item]) -> tuple[int, int]:
-        """Queue the credits of a call's debits and the settles of its credits; transfers ended, and declined."""
+        """Queue the credits for a call's debits, and the settles for its credits.
+
+        Returns (transfers that ended, those of them that were declined).
+        """
         ended = declined = 0
         entry = _Entry(batch.partition, batch.seq, 0)
         partitions = self._config.partitions

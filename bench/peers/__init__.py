@@ -1,1 +1,1 @@
-"""Other ways to keep the same books, measured beside the engine: one module each."""
+"""Other stores that keep the same books, measured beside the engine: one module each."""

@@ -1,4 +1,4 @@
-"""A peer's run: the same as the engine's, with its callers in a closed loop."""
+"""Runs a peer in the same way as the engine, with callers in a closed loop."""
 
 import asyncio
 import gc
@@ -26,7 +26,7 @@ from wallet_engine.dev.process import StartFailed
 
 @dataclass(frozen=True, slots=True)
 class PeerPlan:
-    """What every row of every peer has in common; `batches` are asked for, a peer may have a largest one."""
+    """The parameters of all rows of all peers. `batches`: the wanted batch sizes; a peer may have a smaller maximum."""
 
     accounts: int
     batches: Sequence[int]
@@ -36,7 +36,10 @@ class PeerPlan:
 
 
 async def measure_peer(peer: Peer, plan: PeerPlan, folder: Path | None, say: Say) -> list[Document]:
-    """A document for each batch size, or one that says why there are none. Raises `Refused`, `ProcessReplaced`."""
+    """Measure a peer: a document for each batch size, or one that says why it was not run (`not_run`).
+
+    Raises `Refused` and `ProcessReplaced`.
+    """
     with tempfile.TemporaryDirectory(prefix="wallet-bench-", dir=folder) as data:
         try:
             say(f"{peer.name}: starting")
@@ -64,14 +67,14 @@ async def measure_peer(peer: Peer, plan: PeerPlan, folder: Path | None, say: Say
 
 
 def _asked_for(batch: int) -> int:
-    """The round number that a peer's largest batch stands for."""
+    """The batch size of `PeerPlan.batches` to which a peer's own batch size belongs."""
     return 8000 if batch > 8000 else batch
 
 
 async def _row(
     peer: Peer, plan: PeerPlan, batch: int, callers: int, data: Path, say: Say
 ) -> tuple[Document, int]:
-    """One batch size: its document, and how many transfers succeeded from first to last."""
+    """Measure one batch size: its document, and the number of succeeded transfers, warm-up included."""
     size = ring_size(batch) * batch
     pairs = draw("uniform", size, plan.accounts, 1, Random(plan.seed + batch))
     ring: Ring[Any] = Ring(peer.requests(pairs, batch), repeats=False)
@@ -87,7 +90,7 @@ async def _row(
         await asyncio.wait(tasks, timeout=plan.seconds, return_when=asyncio.FIRST_EXCEPTION)
         counts, after = recorder.freeze(), Moment.now()
         grown = await asyncio.to_thread(peer.bytes_on_disk) - disk
-        # What lived all the time: short-lived helpers of a server are counted with the other processes.
+        # Only processes that ran all the time. A server's short-lived helpers count as other processes.
         pids = [pid for pid in peer.pids() if pid in before.processes and pid in after.processes]
     finally:
         stopping.set()

@@ -1,4 +1,4 @@
-"""PostgreSQL with one set-based function: the books of `postgresql.sql`."""
+"""The peer PostgreSQL, with one set-based function: the books of `postgresql.sql`."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ COMMAND_S_MAX: Final = 120.0
 UNPRIVILEGED: Final = "postgres"
 _FUNDING_CHUNK: Final = 50_000
 _SQL: Final = Path(__file__).with_name("postgresql.sql")
-#: What a person would set on a machine of its own; nothing here gives up durability.
+#: Usual settings for a dedicated machine. All of them keep durability.
 SETTINGS: Final = {
     "synchronous_commit": "on",
     "fsync": "on",
@@ -35,7 +35,7 @@ SETTINGS: Final = {
 
 
 def find_postgresql() -> Path:
-    """The folder with `initdb` and `postgres`, the newest installed. Raises `PeerMissing`."""
+    """The folder with `initdb` and `postgres`: from the PATH, else the newest installed. Raises `PeerMissing`."""
     on_path = shutil.which("initdb")
     if on_path is not None:
         return Path(on_path).resolve().parent
@@ -46,7 +46,7 @@ def find_postgresql() -> Path:
 
 
 def load_client() -> Any:
-    """The module `asyncpg`, which nothing but this peer needs. Raises `PeerMissing`."""
+    """The module `asyncpg`, imported only for this peer. Raises `PeerMissing`."""
     try:
         import asyncpg
     except ModuleNotFoundError:
@@ -55,7 +55,7 @@ def load_client() -> Any:
 
 
 class PostgreSql:
-    """Implements `Peer`: a server of its own on a free port, deleted afterwards."""
+    """Implements `Peer`: a new server on a free port. Its data are in the folder that `start` gets."""
 
     name = "postgresql"
     durability = "synchronous_commit=on, fsync=on, one WAL flush per group of commits"
@@ -81,7 +81,7 @@ class PostgreSql:
         self._version = _output([str(binaries / "postgres"), "--version"])
         if os.getuid() == 0:
             shutil.chown(self._folder, UNPRIVILEGED)
-            folder.chmod(0o711)  # the user has to get through to its own folder
+            folder.chmod(0o711)  # so that this user can reach its own folder inside
         data = self._folder / "data"
         initdb = [*_unprivileged(), str(binaries / "initdb"), "--pgdata", str(data), "--auth", "trust"]
         _output([*initdb, "--username", "bench", "--encoding", "UTF8", "--locale", "C"])
@@ -103,7 +103,7 @@ class PostgreSql:
             self._server.stop(grace_s=30)
 
     def pids(self) -> list[int]:
-        """The postmaster, and those of its children that live now."""
+        """The postmaster and its present children."""
         if self._server is None:
             return []
         postmaster = self._server.pid
@@ -111,7 +111,7 @@ class PostgreSql:
         return [postmaster, *map(int, children)]
 
     def bytes_on_disk(self) -> int:
-        """Bytes of write-ahead log ever written: its files are made in advance and used again."""
+        """Bytes of write-ahead log written until now. The size of its files says little: they are reused."""
         return int(_output(self._psql("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")))
 
     def _psql(self, query: str) -> list[str]:
@@ -202,7 +202,7 @@ class PostgreSql:
 
 
 def _unprivileged() -> list[str]:
-    """What to put before a command that must not run as root."""
+    """The prefix of a command that must not run as root."""
     return (
         ["setpriv", f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--init-groups"]
         if os.getuid() == 0
@@ -222,7 +222,7 @@ def _output(argv: list[str]) -> str:
 
 
 def main() -> int:
-    """Say which server would be measured; status 1 when there is none."""
+    """Print which server would be measured. Returns 1 when there is none."""
     try:
         print(f"PostgreSQL in {find_postgresql()}")
     except PeerMissing as error:

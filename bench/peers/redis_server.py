@@ -1,4 +1,4 @@
-"""Peers on one Redis node: a naive script per transfer, and bare commands."""
+"""Peers on one Redis node: a naive script for each transfer, and bare commands."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ _NAIVE_LUA: Final = Path(__file__).with_name("naive.lua")
 
 
 class _Caller(asyncio.Protocol):
-    """One connection: a pipeline goes out, its replies come back together."""
+    """One connection, with one pipeline at a time."""
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader()
@@ -53,7 +53,7 @@ class _Caller(asyncio.Protocol):
             self._done.set_exception(PeerFailed(f"Redis closed the connection: {exc}"))
 
     async def pipeline(self, commands: bytes, count: int) -> list[Any]:
-        """Send `count` packed commands; their replies. Raises `PeerFailed`."""
+        """Send `count` packed commands, and return their replies. Raises `PeerFailed`."""
         self._done = asyncio.get_running_loop().create_future()
         self._replies, self._wanted = [], count
         assert self.transport is not None
@@ -66,10 +66,10 @@ class _Caller(asyncio.Protocol):
 
 
 class _RedisPeer:
-    """A Redis server of its own, everything in one slot as far as a cluster would care."""
+    """A new Redis server. In a cluster all its keys would be in one slot."""
 
     callers: ClassVar[Mapping[int, int]] = {1: 64, 10: 32, 100: 16, 1000: 8, 8000: 2}
-    #: Flags of `redis-server` that decide about the disk.
+    #: Flags of `redis-server` about persistence.
     persistence: tuple[str, ...] = ()
 
     def __init__(self) -> None:
@@ -179,7 +179,7 @@ class _RedisPeer:
 
 
 class NaiveRedis(_RedisPeer):
-    """A script call for each transfer, with dedupe and checks, all accounts in one slot."""
+    """One script call for each transfer, with dedupe and checks; all accounts in one slot."""
 
     name = "redis-naive"
     durability = "append-only file, appendfsync always (an fsync per turn of Redis' event loop)"
@@ -205,7 +205,7 @@ class NaiveRedis(_RedisPeer):
 
 
 class BareRedis(_RedisPeer):
-    """Three commands for each transfer and no decision: debit, credit, remember. Nothing can do less in Redis."""
+    """Three commands for each transfer, without any check: debit, credit, remember. The minimum of work in Redis."""
 
     name = "redis-bare"
     durability = "none: nothing is persisted, nothing is checked, a transfer is not atomic"

@@ -1,7 +1,7 @@
-"""TigerBeetle, when its server binary is given: one replica, reached from Python.
+"""The peer TigerBeetle, if its server binary is given: one replica, called from Python.
 
-The client is the PyPI package `tigerbeetle`, of the version of the server. It waits for an answer for ever, and
-in native code: so the first question is asked by a process of its own, which can be ended.
+The client is the PyPI package `tigerbeetle` of the server's version. It waits for ever for an answer, in native code.
+So a separate process, which can be killed, asks the first question.
 """
 
 import os
@@ -20,19 +20,19 @@ from bench.workload import Pair
 from wallet_engine.dev.ports import free_port, port_is_free
 from wallet_engine.dev.process import Child, StartFailed
 
-#: Together they are less than a minute, after which nobody should have to wonder.
+#: Time-outs of the start: together less than a minute.
 COMMAND_S_MAX: Final = 10.0
 START_S_MAX: Final = 15.0
 ANSWER_S_MAX: Final = 15.0
-#: The most events that one request of TigerBeetle holds.
+#: Maximum events in one request of TigerBeetle.
 EVENTS_MAX: Final = 8189
 _CLUSTER: Final = 0
 _LEDGER: Final = 840
 _CODE: Final = 1
-#: Account ids of TigerBeetle begin at 1; 1 is the bank.
+#: Account 1 is the bank. The benchmark's accounts follow.
 _FIRST: Final = 2
 _BANK: Final = 1
-#: Asks as the measurement does: argv is the server's address.
+#: A program that asks in the same way as the measurement; its argument is the server's address.
 _PROBE: Final = """
 import sys, tigerbeetle, uvloop
 async def ask():
@@ -44,7 +44,7 @@ uvloop.run(ask())
 
 
 def server_version(binary: Path) -> str:
-    """What `tigerbeetle version` says, such as `0.17.9`. Raises `PeerMissing`."""
+    """The version that `tigerbeetle version` prints, such as `0.17.9`. Raises `PeerMissing`."""
     try:
         said = subprocess.run(
             [str(binary), "version"], capture_output=True, encoding="utf-8", timeout=COMMAND_S_MAX
@@ -58,7 +58,7 @@ def server_version(binary: Path) -> str:
 
 
 def client_of(version: str) -> Any:
-    """The module `tigerbeetle` of the same version. Raises `PeerMissing`."""
+    """The module `tigerbeetle`, if its version is the server's. Raises `PeerMissing`."""
     try:
         installed = metadata.version("tigerbeetle")
     except metadata.PackageNotFoundError:
@@ -73,7 +73,7 @@ def client_of(version: str) -> Any:
 
 
 class TigerBeetle:
-    """Implements `Peer`: every caller is a session of its own."""
+    """Implements `Peer`. Every caller has its own session."""
 
     name = "tigerbeetle"
     durability = "one replica: every prepare is written with O_DSYNC and direct I/O before it is answered"
@@ -115,7 +115,7 @@ class TigerBeetle:
         self._ask_first()
 
     def _ask_first(self) -> None:
-        """Raises `StartFailed` when the server takes connections and the client gets no answer."""
+        """Check that the client gets an answer. Raises `StartFailed`: a server may take connections and not answer."""
         assert self._server is not None
         try:
             asked = subprocess.run(
@@ -139,7 +139,7 @@ class TigerBeetle:
         return [] if self._server is None else [self._server.pid]
 
     def bytes_on_disk(self) -> int:
-        """Blocks in use: the file is sparse and of a fixed size at first."""
+        """Bytes of the blocks in use: the file is sparse, with a fixed size."""
         return self._data.stat().st_blocks * 512
 
     async def fund(self, accounts: int) -> None:
@@ -162,7 +162,7 @@ class TigerBeetle:
             _expect(created, tb.CreateTransferStatus.CREATED)
 
     def requests(self, pairs: Sequence[Pair], batch: int) -> list[Request[Any]]:
-        """Ids are random, as the engine's callers choose theirs; the number of a sending is added in their top bits."""
+        """Ids are random, as those of the engine's callers. The number of a sending goes into their top bits."""
         return [
             Request(
                 [
