@@ -29,6 +29,7 @@ from wallet_engine.telemetry.secrets import read_secret
 
 ENVIRONMENT_PREFIX: Final = "WALLET"
 _is_service_link: Final = re.compile(r"(?:tcp|udp|sctp)://.+:[0-9]+\Z").match
+_is_host: Final = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:]*)(?::[0-9]{0,5})?\Z").match
 
 SEGMENT_BYTES_MIN: Final = 4096
 SEGMENT_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -248,11 +249,15 @@ def database_url(url: str | None, password_file: Path | None) -> str | None:
         return None
     try:
         parts = urlsplit(url)
-        host = parts.hostname or ""
     except ValueError as error:
         raise ConfigError(f"--database is no URL: {error}") from None
     if parts.scheme not in ("postgresql", "postgres"):
         raise ConfigError("--database must be a URL such as postgresql://user@host:5432/name")
+    userinfo, _, hosts = parts.netloc.rpartition("@")
+    if not all(map(_is_host, hosts.split(","))):  # several hosts: the nodes of one PostgreSQL cluster
+        raise ConfigError(
+            "--database has no valid HOST:PORT; in a password, characters such as / and @ must be %2F and %40"
+        )
     context = click.get_current_context(silent=True)
     source = None if context is None else context.get_parameter_source("database")
     if parts.password is not None and source is click.core.ParameterSource.COMMANDLINE:
@@ -263,10 +268,8 @@ def database_url(url: str | None, password_file: Path | None) -> str | None:
     if password_file is None:
         return url
     password = quote(read_secret(password_file, "password of the database"), safe="")
-    user = quote(parts.username or "", safe="")
-    port = "" if parts.port is None else f":{parts.port}"
-    bare = f"[{host}]" if ":" in host else host
-    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{bare}{port}"))
+    user = userinfo.partition(":")[0]  # unchanged: special characters are quoted already
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{hosts}"))
 
 
 def pass_over_service_links(environ: MutableMapping[str, str]) -> None:
