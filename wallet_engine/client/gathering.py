@@ -77,7 +77,9 @@ class Gatherer:
             for waiting in gathered:
                 _fail(waiting, _of_all(error, waiting.call))
         else:
-            unknown = [w for w, r in zip(gathered, batch.results, strict=True) if not _settle(w, r)]
+            unknown = gathered  # also when it cannot be told whose result is missing
+            if len(batch.results) == len(gathered):
+                unknown = [w for w, r in zip(gathered, batch.results, strict=True) if not _settle(w, r)]
             await asyncio.gather(*map(self._deliver_alone, unknown))
 
     async def _deliver_alone(self, waiting: _Waiting) -> None:

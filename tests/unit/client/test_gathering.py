@@ -100,6 +100,25 @@ def test_one_whose_outcome_is_unknown_is_asked_for_again() -> None:
     asyncio.run(run())
 
 
+def test_an_answer_with_too_few_results_leaves_no_caller_waiting() -> None:
+    """No result says whose it is missing: each transfer is sent again with its id, which says what became of it."""
+
+    def answers(path: str, body: dict[str, Any]) -> httpx.Response:
+        if path.endswith("/batch"):
+            known = body["transfers"][0]["transaction_id"]
+            return httpx.Response(200, json={"results": [{"transaction_id": known, "status": "success"}]})
+        return httpx.Response(200, json={"status": "success", "transaction_id": body["transaction_id"]})
+
+    async def run() -> None:
+        async with AsyncWallet("http://w.test", batching=True, transport=scripted(answers)) as wallet:
+            calls = [wallet.transfer("a", "b", 1, "USD", transaction_id=f"{n}") for n in range(3)]
+            async with asyncio.timeout(10):
+                paid = await asyncio.gather(*calls)
+            assert [p.transaction_id for p in paid] == ["0", "1", "2"]
+
+    asyncio.run(run())
+
+
 def test_when_nobody_answers_each_has_a_question_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     def down(path: str, body: dict[str, Any]) -> httpx.Response:
         raise httpx.ConnectError("refused")
