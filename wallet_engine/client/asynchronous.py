@@ -111,9 +111,9 @@ class AsyncWallet:
         tries = Tries(call, self._policy, clock())
         while True:
             try:
-                async with self._free:
-                    async with asyncio.timeout(tries.left_s(clock())):  # that of httpx covers each read only
-                        response = await self._http.request(**request_of(call, tries.timeout_s(clock())))
+                # The time-out of httpx covers each read only, and not the wait for a free connection.
+                async with asyncio.timeout(tries.left_s(clock())), self._free:
+                    response = await self._http.request(**request_of(call, tries.timeout_s(clock())))
             except LOST as error:
                 result: Done[T] | Any = tries.lost(error, clock(), unreached=isinstance(error, UNREACHED))
             else:

@@ -11,10 +11,10 @@ from wallet_engine.client.calls import Call
 #: Few, since the pool of httpx scans all its connections for every request.
 CONNECTIONS_MAX: Final = 32
 
-#: The connection could not be made, broke, or gave no answer in time.
+#: The connection could not be made, broke, or gave no answer in time, or none that can be decoded.
 LOST: Final = (
     *(httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError),
-    TimeoutError,
+    *(httpx.DecodingError, TimeoutError),
 )
 
 #: The errors of `LOST` where no connection could be made.

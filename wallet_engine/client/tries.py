@@ -91,16 +91,18 @@ class Tries(Generic[T]):
     def received(self, status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> Done[T] | Again:
         """An answer came. Raises its error, unless the call is to be retried: a `WalletError`."""
         if 200 <= status < 300 or status == self._call.also:
-            return Done(self._decoded(headers, body))
+            return Done(self._decoded(status, headers, body))
         if status == 404 and self._call.method == "DELETE" and self._made:
-            return Done(self._decoded(headers, b"null"))  # an earlier try deleted it, and its answer was lost
+            # An earlier try deleted it, and its answer was lost.
+            return Done(self._decoded(status, headers, b"null"))
         request_id = headers.get("x-request-id")
         try:
             problem = _decode_problem(body)
         except msgspec.MsgspecError:
             error = _foreign(status, body, request_id)
             if status != 429:
-                raise self._gave_up(error) from None
+                failed = self._gave_up(error)
+                raise failed from failed.__cause__
         else:
             error = error_of(problem, status, self._call.transaction_id)
             error.request_id = request_id
@@ -108,13 +110,15 @@ class Tries(Generic[T]):
                 raise error
         return self._again(error, _seconds(headers.get("retry-after")), now_s)
 
-    def _decoded(self, headers: Mapping[str, str], body: bytes) -> T:
+    def _decoded(self, status: int, headers: Mapping[str, str], body: bytes) -> T:
         try:
             value: Any = msgspec.json.decode(body or b"null", type=self._call.answer)
         except msgspec.MsgspecError as error:
-            raise self._gave_up(
-                Unavailable("unexpected_answer", f"not what this version understands: {error}")
-            ) from None
+            text = f"not what this version understands: {error}"
+            unread = Unavailable("unexpected_answer", text, status=status)
+            unread.request_id = headers.get("x-request-id")
+            failed = self._gave_up(unread)
+            raise failed from failed.__cause__
         if self._call.changes and "replayed" in getattr(value, "__struct_fields__", ()):
             replayed = headers.get("idempotent-replayed") == "true"
             position = headers.get("wallet-position")
@@ -155,10 +159,10 @@ def _seconds(retry_after: str | None) -> float:
     """Seconds that `Retry-After` asks for; 0 without a valid one. A proxy may send a date in place of seconds."""
     if retry_after is None:
         return 0.0
-    if retry_after.isdigit():
+    if retry_after.isdecimal():
         return float(retry_after)
     try:
         then = parsedate_to_datetime(retry_after)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

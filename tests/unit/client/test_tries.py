@@ -17,6 +17,7 @@ import pytest
 from wallet_engine import client
 from wallet_engine.client import AsyncWallet, InsufficientFunds, OutcomeUnknown, Wallet, wallet
 from wallet_engine.client.calls import transfer
+from wallet_engine.client.http import CONNECTIONS_MAX
 from wallet_engine.client.tries import Again, Policy, Tries
 
 Answer = httpx.Response | Exception
@@ -70,6 +71,7 @@ def connected(server: Callable[[httpx.Request], httpx.Response], **options: Any)
         httpx.WriteError("broken pipe"),
         httpx.ReadTimeout("slow"),
         httpx.RemoteProtocolError("hung up"),
+        httpx.DecodingError("not gzip"),
         problem(429, "rate_limited", retryable=True),
         httpx.Response(429, text="<html>Too Many Requests"),
         problem(503, "outcome_unknown", retryable=True),
@@ -150,6 +152,55 @@ def test_retry_after_is_obeyed(waits: list[float]) -> None:
         made.transfer("ann", "bob", 1, "USD")
     assert 3 <= waits[0] <= 3.1
     assert 5 <= waits[1] <= 9.2
+
+
+@pytest.mark.parametrize(
+    "asked", ["²", "soon", "-3", "Fri, 31 Feb 2026 00:00:00 GMT", "1 Jan 2026 00:00 +" + "9" * 20]
+)
+def test_a_retry_after_that_is_none_is_passed_over(waits: list[float], asked: str) -> None:
+    refusal = httpx.Response(429, headers={"retry-after": asked.encode("latin-1")})
+    with connected(Scripted(refusal, paid())) as made:
+        made.transfer("ann", "bob", 1, "USD")
+    assert 0 <= waits[0] <= 0.1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [httpx.ReadError("reset"), httpx.Response(502, text="<html>Bad Gateway"), httpx.Response(200, text="{}")],
+    ids=repr,
+)
+def test_an_unknown_outcome_has_the_error_of_the_last_try_as_its_cause(
+    waits: list[float], answer: Answer
+) -> None:
+    with connected(Scripted(*[answer] * 5)) as made, pytest.raises(OutcomeUnknown) as raised:
+        made.transfer("ann", "bob", 1, "USD")
+    assert isinstance(raised.value.__cause__, client.Unavailable)
+
+
+def test_the_deadline_covers_the_wait_for_a_connection() -> None:
+    """All connections are taken by calls that may wait long for events."""
+
+    async def silent(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(60)
+        raise AssertionError("never answered")
+
+    async def main() -> float:
+        async with AsyncWallet(
+            "http://wallet.test", transport=httpx.MockTransport(silent), deadline_s=0.2
+        ) as made:
+            events = [asyncio.create_task(made.events_page(wait_s=30)) for _ in range(CONNECTIONS_MAX)]
+            await asyncio.sleep(0)
+            began_s = time.monotonic()
+            async with asyncio.timeout(10):
+                with pytest.raises(OutcomeUnknown):
+                    await made.transfer("ann", "bob", 1, "USD")
+            took_s = time.monotonic() - began_s
+            for task in events:
+                task.cancel()
+            await asyncio.gather(*events, return_exceptions=True)
+        return took_s
+
+    assert asyncio.run(main()) < 5
 
 
 def test_a_call_without_an_id_is_tried_again_only_when_nothing_was_done(waits: list[float]) -> None:
@@ -237,10 +288,12 @@ def test_an_error_says_by_which_id_the_service_knows_the_request(waits: list[flo
 
     declined = named(problem(422, "insufficient_funds"), "r-1")
     foreign = named(httpx.Response(502, text="bad gateway"), "r-2")
+    unread = named(httpx.Response(200, text="{}"), "r-8")
     late = [named(problem(503, "overloaded", retryable=True), f"r-{number}") for number in range(3, 8)]
     for answers, kind, known in (
         ([declined], InsufficientFunds, "r-1"),
         ([foreign], OutcomeUnknown, "r-2"),
+        ([unread], OutcomeUnknown, "r-8"),
         (late, OutcomeUnknown, "r-7"),
         ([httpx.ConnectError("no")] * 5, OutcomeUnknown, None),
     ):
