@@ -45,11 +45,13 @@ def first_map(layout: Layout) -> PartitionMap:
 
 
 def claim_ports(options: DevOptions, journals: int, environ: Mapping[str, str]) -> None:
-    """Claim the ports given by flags, before any other is chosen. Raises `ConfigError` when one is in use."""
+    """Claim the ports given by flags, before any other is chosen. Raises `ConfigError` for one that cannot be used."""
     wanted = dict.fromkeys(range(options.port, options.port + options.apis), "--port")
     if first := _first_metrics_port(environ):
         wanted |= dict.fromkeys(range(first, first + journals), "WALLET_METRICS_PORT")
     for port, name in wanted.items():
+        if port > ports.PORT_LAST:
+            raise ConfigError(f"port {port} is above {ports.PORT_LAST}: give another {name}")
         if not ports.port_is_free(port):
             raise ConfigError(f"port {port} is in use by another program: give another {name}")
         ports.reserve(port)

@@ -48,11 +48,16 @@ class Layout:
 
     @classmethod
     def load(cls, path: Path) -> "Layout | None":
-        """The layout in the file; None without a file. Raises `Corruption` when the file is no layout."""
+        """The layout in the file; None without a file.
+
+        Raises `Corruption` when the file is no layout, `ConfigError` when it cannot be read.
+        """
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}: {error.strerror}") from None
         except msgspec.MsgspecError as error:
             raise Corruption(f"{path} is damaged: {error}") from None
 

@@ -23,6 +23,8 @@ from wallet_engine.domain.errors import ConfigError
 BUS_OFFSET: Final = 10_000
 PORT_MIN: Final = 11_000
 PORT_MAX: Final = 20_999
+#: The last port there is.
+PORT_LAST: Final = 65_535
 
 _given: set[int] = set()
 
@@ -42,7 +44,7 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 def redis_port_is_free(port: int) -> bool:
     """Whether both the port and its cluster bus port are free."""
-    return 0 < port <= 65_535 - BUS_OFFSET and port_is_free(port) and port_is_free(port + BUS_OFFSET)
+    return 0 < port <= PORT_LAST - BUS_OFFSET and port_is_free(port) and port_is_free(port + BUS_OFFSET)
 
 
 def reserve(port: int) -> bool:
@@ -85,6 +87,8 @@ def _bounds() -> tuple[int, int]:
     text = os.environ.get("WALLET_DEV_PORTS") or f"{PORT_MIN}-{PORT_MAX}"
     try:
         first, last = map(int, text.split("-"))
+        if not 0 < first <= last <= PORT_LAST:
+            raise ValueError(text)
     except ValueError:
-        raise ConfigError(f"WALLET_DEV_PORTS must be FIRST-LAST: {text}") from None
+        raise ConfigError(f"WALLET_DEV_PORTS must be FIRST-LAST, from 1 to {PORT_LAST}: {text}") from None
     return first, last

@@ -53,6 +53,13 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
         Layout.load(path)
 
 
+def test_one_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """As one of root is, when another user starts `dev`."""
+    (tmp_path / "layout.json").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot read .*layout\.json: Is a directory"):
+        Layout.load(tmp_path / "layout.json")
+
+
 @pytest.mark.parametrize(("partitions", "shards"), [(1, 1), (16, 3), (64, 3), (64, 64), (4096, 5)])
 def test_the_first_placement_gives_each_shard_one_range(partitions: int, shards: int) -> None:
     names = [f"s{i}" for i in range(shards)]

@@ -13,12 +13,19 @@ from pathlib import Path
 import pytest
 
 from wallet_engine.dev import keeper, ports
-from wallet_engine.dev.beginning import DevOptions
+from wallet_engine.dev.beginning import DevOptions, claim_ports
 from wallet_engine.dev.config_files import config_path
 from wallet_engine.dev.files import replace_file
 from wallet_engine.dev.keeper import BACKOFF_S_MAX, Keeper, Kept, backoff_s
 from wallet_engine.dev.layout import Wishes
-from wallet_engine.dev.process import Child, Identity, StartFailed, identify, stop_identified, wait_until
+from wallet_engine.dev.process import (
+    Child,
+    Identity,
+    StartFailed,
+    identify,
+    stop_identified,
+    wait_until,
+)
 from wallet_engine.dev.state import DevState, ProcessInfo, StateFiles
 from wallet_engine.dev.supervisor import Supervisor
 from wallet_engine.domain.errors import ConfigError
@@ -78,9 +85,18 @@ class TestPorts:
         assert {ports.free_port() for _ in range(2)} == {5_000, 5_001}
         with pytest.raises(ConfigError, match="no free port between 5000 and 5006"):
             ports.free_port()
-        monkeypatch.setenv("WALLET_DEV_PORTS", "15000")
-        with pytest.raises(ConfigError, match="must be FIRST-LAST: 15000"):
-            ports.free_port()
+        for range_ in ("15000", "0-100", "600-500", "65000-65536", "-5-7"):
+            monkeypatch.setenv("WALLET_DEV_PORTS", range_)
+            with pytest.raises(ConfigError, match=f"must be FIRST-LAST.*: {range_}"):
+                ports.free_port()
+
+    def test_ports_past_the_last_one_are_refused(self, tmp_path: Path) -> None:
+        options = DevOptions(tmp_path, 65_535, Wishes(), apis=2)
+        with pytest.raises(ConfigError, match="port 65536 is above 65535: give another --port"):
+            claim_ports(options, 1, {})
+        options = DevOptions(tmp_path, ports.free_port(), Wishes())
+        with pytest.raises(ConfigError, match="port 70000 is above 65535: give another WALLET_METRICS_PORT"):
+            claim_ports(options, 1, {"WALLET_METRICS_PORT": "70000"})
 
     def test_what_another_process_was_given_is_not_given_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Until that one ends: nothing listens there yet, or not at the moment."""
