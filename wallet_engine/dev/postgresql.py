@@ -23,7 +23,7 @@ from wallet_engine.dev.files import replace_file
 from wallet_engine.dev.ported import PortedChild
 from wallet_engine.dev.process import StartFailed, identify
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.history.database import connect, migrate
+from wallet_engine.history.database import connected, migrate
 
 USER: Final = "wallet"
 DATABASE: Final = "postgres"
@@ -110,6 +110,8 @@ def _major(install: PostgresInstall) -> str:
 class PostgresProcess(PortedChild):
     """PostgreSQL on 127.0.0.1. Committed data survive a kill."""
 
+    grace_s = STOP_S_MAX
+
     def __init__(
         self,
         install: PostgresInstall,
@@ -150,7 +152,12 @@ class PostgresProcess(PortedChild):
 
     def migrate(self) -> None:
         """Create or migrate the tables of the history. Raises `HistoryUnavailable` and `ConfigError`."""
-        asyncio.run(_migrate(self.url_with_password))
+
+        async def run() -> None:
+            async with connected(self.url_with_password, "wallet-engine dev") as connection:
+                await migrate(connection)
+
+        asyncio.run(run())
 
     def start(self) -> None:
         if not (self._data / "PG_VERSION").exists():
@@ -173,9 +180,6 @@ class PostgresProcess(PortedChild):
     def terminate(self) -> None:
         """SIGINT: a fast shutdown, which does not wait for clients to disconnect."""
         self.send_signal(signal.SIGINT)
-
-    def stop(self, grace_s: float = STOP_S_MAX) -> None:
-        super().stop(grace_s)
 
     def _initialise(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -211,11 +215,3 @@ class PostgresProcess(PortedChild):
 def _prefix() -> list[str]:
     """The prefix of a command that must not run as root."""
     return list(_NAMESPACE) if os.geteuid() == 0 else []
-
-
-async def _migrate(url: str) -> None:
-    connection = await connect(url, "wallet-engine dev")
-    try:
-        await migrate(connection)
-    finally:
-        await connection.close()

@@ -110,6 +110,9 @@ class Child:
     Because of the session, Ctrl-C in a terminal does not reach the child: the parent stops it, in the right order.
     """
 
+    #: Seconds between the request to end and SIGKILL.
+    grace_s: float = STOP_S_MAX
+
     def __init__(
         self,
         name: str,
@@ -203,10 +206,10 @@ class Child:
             return False
         return True
 
-    def stop(self, grace_s: float = STOP_S_MAX) -> None:
-        """Send SIGTERM, and SIGKILL after `grace_s`. Returns when the process has ended."""
+    def stop(self, grace_s: float | None = None) -> None:
+        """Ask the process to end; SIGKILL after `grace_s`, by default that of the child. Returns when it has ended."""
         self.terminate()
-        if not self.wait(grace_s):
+        if not self.wait(self.grace_s if grace_s is None else grace_s):
             self.kill()
 
     def wait_ready(self, ready: Callable[[], bool], timeout_s: float) -> None:
@@ -228,10 +231,10 @@ class Child:
         return f": {last[:300]} (see {self.log})"
 
 
-def stop_all(children: Sequence[Child], grace_s: float = STOP_S_MAX) -> None:
-    """Send SIGTERM to all, then wait for each. A child that does not end within `grace_s` gets SIGKILL."""
+def stop_all(children: Sequence[Child]) -> None:
+    """Ask all to end, then wait for each. A child that does not end within its `grace_s` gets SIGKILL."""
     for child in children:
         child.terminate()
     for child in children:
-        if not child.wait(grace_s):
+        if not child.wait(child.grace_s):
             child.kill()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +19,14 @@ from wallet_engine.dev.config_files import config_path
 from wallet_engine.dev.files import replace_file
 from wallet_engine.dev.keeper import BACKOFF_S_MAX, Keeper, Kept, backoff_s
 from wallet_engine.dev.layout import Wishes
+from wallet_engine.dev.postgresql import PostgresProcess
 from wallet_engine.dev.process import (
+    STOP_S_MAX,
     Child,
     Identity,
     StartFailed,
     identify,
+    stop_all,
     stop_identified,
     wait_until,
 )
@@ -129,6 +133,18 @@ class TestChild:
         child.wait_ready(lambda: awake(child), 10)
         child.stop(grace_s=0.1)
         assert child.status == -signal.SIGKILL
+
+    def test_each_has_its_own_time_to_end(self, tmp_path: Path) -> None:
+        """PostgreSQL needs longer than others for its last checkpoint, and had only theirs."""
+        began_s = time.monotonic()
+        child = Child("stubborn", STUBBORN, tmp_path / "log")
+        child.grace_s = 0.1
+        child.start()
+        child.wait_ready(lambda: awake(child), 10)
+        stop_all([child])
+        assert child.status == -signal.SIGKILL
+        assert time.monotonic() - began_s < STOP_S_MAX
+        assert PostgresProcess.grace_s > STOP_S_MAX
 
     def test_one_that_ends_while_starting_is_reported_with_its_last_line(self, tmp_path: Path) -> None:
         child = Child("brief", [sys.executable, "-c", "print('no such port')"], tmp_path / "brief.log")
