@@ -20,7 +20,7 @@ from bench.runner import Prepared, measure, send_transfers
 from bench.workload import CURRENCY, account_name
 from wallet_engine.dev.postgresql import DATABASE, USER
 from wallet_engine.history.clearing import clear
-from wallet_engine.history.database import connect
+from wallet_engine.history.database import connected
 from wallet_engine.history.reader import Behind, HistoryReader, Position
 from wallet_engine.routing.homes import Homes
 
@@ -53,11 +53,9 @@ class Past:
         self._server = psutil.Process(database.pid)
 
     async def ask(self, question: Callable[[Any], Awaitable[Any]]) -> Any:
-        connection = await connect(self.url, "bench")
-        try:
+        """Call `question` with a new connection, and return its answer. Raises as `history.database.connected` does."""
+        async with connected(self.url, "bench") as connection:
             return await question(connection)
-        finally:
-            await connection.close()
 
     def cpu_s(self) -> float:
         """CPU seconds of PostgreSQL until now, including those of its processes that have ended."""
