@@ -54,9 +54,11 @@ class _Caller(asyncio.Protocol):
 
     async def pipeline(self, commands: bytes, count: int) -> list[Any]:
         """Send `count` packed commands, and return their replies. Raises `PeerFailed`."""
+        assert self.transport is not None
+        if self.transport.is_closing():
+            raise PeerFailed("Redis closed the connection")
         self._done = asyncio.get_running_loop().create_future()
         self._replies, self._wanted = [], count
-        assert self.transport is not None
         self.transport.write(commands)
         replies = await self._done
         for reply in replies:
