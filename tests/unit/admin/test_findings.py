@@ -666,6 +666,13 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         ("services", "critical", "api at h5:5 is not ready: no journal", "curl -s http://h5:5/readyz"),
     ),
     (
+        "an unready service with HTTPS",
+        lambda facts: others(services={"api": ServiceFacts("no journal", True)})(
+            surveyed(services=tuple(replace(info, tls=True) for info in facts.survey.services))(facts)
+        ),
+        ("services", "critical", "api at h5:5 is not ready: no journal", "curl -s -k https://h5:5/readyz"),
+    ),
+    (
         "one partition cannot be paid",
         refused(Condition.FULL, "its stream holds 9 entries", 1),
         (

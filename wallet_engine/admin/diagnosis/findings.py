@@ -306,7 +306,11 @@ def _services(facts: Facts) -> Iterator[Finding]:
         if state.why:
             what = f"API process {info.service_id} at {info.address} is not ready: {state.why}"
             severity = "critical" if len(dead) == len(services) else "warning"
-            mend = Mend(program("curl", "-s", f"http://{info.address}/readyz"), "and its log")
+            # Without a key nothing secret is sent, so the certificate need not be trusted.
+            words = (
+                ("-k", f"https://{info.address}/readyz") if info.tls else (f"http://{info.address}/readyz",)
+            )
+            mend = Mend(program("curl", "-s", *words), "and its log")
             yield Finding("services", severity, what, mend)
 
 
