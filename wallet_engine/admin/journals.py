@@ -60,7 +60,7 @@ def find_journal(directory: Directory, given: Path | None) -> JournalSource:
         own = [info for info in journals.values() if _is_here(info) and _same(info.path, given)]
         return JournalSource(check_journal(given), own[0] if own else None)
     for info in journals.values():
-        if _is_here(info) and info.path.is_dir():
+        if _is_here(info) and _exists(info.path):
             return JournalSource(check_journal(info.path), info)
     elsewhere = ", ".join(f"{info.journal_id} on {info.host}" for info in journals.values())
     raise ConfigError(
@@ -70,8 +70,14 @@ def find_journal(directory: Directory, given: Path | None) -> JournalSource:
 
 
 def check_journal(path: Path) -> Path:
-    """Returns the path. Raises `ConfigError` when it holds no journal."""
-    if not path.is_dir() or not numbers_on_disk(path):
+    """Returns the path. Raises `ConfigError` when it holds no journal, or this user may not read it."""
+    try:
+        found = path.is_dir() and numbers_on_disk(path)
+    except PermissionError:
+        raise ConfigError(
+            f"this user may not read {path}: run this as the user of the journal process"
+        ) from None
+    if not found:
         raise ConfigError(f"{path} is not a journal directory (no *.wal in it): set --journal")
     return path
 
@@ -126,6 +132,14 @@ async def final_seqs(info: JournalInfo) -> dict[int, int]:
 
 def _is_here(info: JournalInfo) -> bool:
     return info.host == socket.gethostname()
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is a directory; also when this user may not look."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return True
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -290,10 +290,12 @@ def _server(target: tuple[str, int]) -> ZooKeeperServer:
 
 
 def _disk_free(found: Survey) -> dict[str, float]:
+    """For directories on this host that this user may reach; each copy also watches its disk itself."""
     free = {}
     for state in found.journals:
         directory = state.info.path
-        if state.info.host == socket.gethostname() and directory.is_dir():
-            usage = shutil.disk_usage(directory)
-            free[state.info.journal_id] = usage.free / usage.total
+        with suppress(PermissionError):
+            if state.info.host == socket.gethostname() and directory.is_dir():
+                usage = shutil.disk_usage(directory)
+                free[state.info.journal_id] = usage.free / usage.total
     return free

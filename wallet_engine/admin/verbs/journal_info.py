@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,9 +109,12 @@ def _first_ms(directory: Path, numbers: Sequence[int]) -> int | None:
 
 
 def _files_of(state: JournalState) -> Files | None:
+    """None when the directory is not on this host, or this user may not read it."""
     directory = state.info.path
-    here = state.info.host == socket.gethostname() and directory.is_dir() and numbers_on_disk(directory)
-    return files_in(directory) if here else None
+    with suppress(PermissionError):
+        if state.info.host == socket.gethostname() and directory.is_dir() and numbers_on_disk(directory):
+            return files_in(directory)
+    return None
 
 
 def _document(state: JournalState, files: Files | None, counted: Collection[str]) -> dict[str, Any]:
