@@ -99,12 +99,16 @@ def _path(record: AuditRecord) -> str:
     return f"{AUDIT}/{record.number:010d}"
 
 
-def _user(zookeeper_user: str | None) -> str:
+def user_name() -> str:
+    """The user of this process; its uid when it has no name, as in some containers."""
     try:
-        user = getpass.getuser()
+        return getpass.getuser()
     except (KeyError, OSError):
-        user = f"uid {os.getuid()}"
-    words = [user]
+        return f"uid {os.getuid()}"
+
+
+def _user(zookeeper_user: str | None) -> str:
+    words = [user_name()]
     if "SUDO_USER" in os.environ:
         words.append(f"(sudo by {os.environ['SUDO_USER']})")
     if zookeeper_user is not None:

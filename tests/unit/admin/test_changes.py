@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -21,6 +22,8 @@ from wallet_engine.routing.tree import StoreUnavailable
 from wallet_engine.telemetry.flags import VerbGroup
 
 NODE = "/wallet/painted"
+#: A uid that no user has.
+NO_USER = 2_000_000_011
 
 
 @click.group(cls=VerbGroup)
@@ -156,3 +159,17 @@ def test_init_is_recorded_and_has_a_dry_run(tmp_path: Path) -> None:
     opened = open_directory(None, tmp_path / "m.json")
     assert audit_records(opened) == []
     opened.close()
+
+
+def test_a_user_without_a_name_may_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container with any uid there is no such user: `pause` ended in a traceback, and its record in `failed`."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: NO_USER)
+    path = tmp_path / "map.json"
+    with closing(make_map(path, 2)) as directory:
+        assert answer("pause", "--reason", "bank closed", "--map-file", path, "--yes")["paused"]
+        paused = directory.pausing.get()
+        assert paused is not None
+        assert paused.by == f"uid {NO_USER}"
+        assert [record.state for record in audit_records(directory)] == ["done"]

@@ -1,6 +1,5 @@
 """Runs planned moves one after another and tells the user about progress, interruption and the next step."""
 
-import getpass
 import os
 import secrets
 import socket
@@ -13,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import TaskID
 
+from wallet_engine.admin.audit_log import user_name
 from wallet_engine.admin.moving.driver import Driver, Outcome
 from wallet_engine.admin.moving.planning import PlannedMove
 from wallet_engine.admin.moving.wire import Setback
@@ -48,11 +48,7 @@ def plan_of(what: str, moves: Sequence[PlannedMove]) -> Plan:
 
 def new_driver(directory: Directory, partition: int, **hooks: Any) -> Driver:
     """A driver named after this user and host."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = f"uid {os.getuid()}"
-    who = f"{user} on {socket.gethostname()} pid {os.getpid()}"
+    who = f"{user_name()} on {socket.gethostname()} pid {os.getpid()}"
     return Driver(directory, partition, secrets.token_hex(8), who, **hooks)
 
 

@@ -1,12 +1,12 @@
 """`wallet-admin pause` and `unpause`: stop taking new payments for a while, and take them again."""
 
-import getpass
 import time
 from typing import Any, Final
 
 import click
 from rich.console import Console
 
+from wallet_engine.admin.audit_log import user_name
 from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.service_calls import ask_one
 from wallet_engine.admin.session import Plan, Session, changing_command
@@ -48,7 +48,7 @@ def pause(session: Session, reason: str) -> None:
         if not session.agreed(plan):
             return
         with session.change(directory, plan):
-            wanted = Pause(reason, getpass.getuser(), time.time_ns() // 1_000_000)
+            wanted = Pause(reason, user_name(), time.time_ns() // 1_000_000)
             found = directory.pausing.begin(wanted)
             if found != wanted:
                 raise ConfigError(f"paused already: {_text(found)}; wallet-admin unpause ends that")
