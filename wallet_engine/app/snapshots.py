@@ -58,12 +58,20 @@ class SnapshotSchedule:
         ]
         while True:
             if await self._look() >= self._bytes_between:
-                status = await run_in_group(command)
-                if status == NOT_NOW:  # another process has the lock; it may be of a killed journal
-                    await asyncio.sleep(POLL_S)
-                    continue
-                self._tell(f"snapshots fail: their process ended with status {status}" if status else "")
-                if status:
-                    log.warning("snapshots failed", retry_s=RETRY_S)
+                failure = await self._run(command)
+                if failure is not None:
+                    self._tell(f"snapshots fail: {failure}" if failure else "")
+                if failure:
+                    log.warning("snapshots failed", why=failure, retry_s=RETRY_S)
                     await asyncio.sleep(RETRY_S)
             await asyncio.sleep(POLL_S)
+
+    async def _run(self, command: list[str]) -> str | None:
+        """Why it failed, "" when it did not; None when another process was in the way, and it is tried again soon."""
+        try:
+            status = await run_in_group(command)
+        except OSError as error:  # it cannot be started now, for example for want of memory
+            return str(error)
+        if status == NOT_NOW:  # the other one may be of a journal that was killed
+            return None
+        return f"their process ended with status {status}" if status else ""

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -221,6 +222,37 @@ def test_who_finds_another_at_it_tries_again_soon(tmp_path: Path, monkeypatch: p
         asyncio.run(main())
     assert statuses == [snapshotting.NOT_NOW, 0]
     assert set(said) <= {""}
+    assert list_snapshots(tmp_path)
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For want of memory, for a moment, a fork fails. It ended snapshots until the journal was started again."""
+    RandomJournal(tmp_path, 8).grow(20)
+    said: list[str] = []
+    program = tmp_path / "python"
+
+    async def main() -> None:
+        task = asyncio.create_task(SnapshotSchedule(tmp_path, 1000, Metrics(), said.append, None).run())
+        async with asyncio.timeout(60):
+            while not said:
+                assert not task.done(), task.exception()
+                await asyncio.sleep(0.02)
+            program.write_text(f'#!/bin/sh\nexec {shlex.quote(python)} "$@"\n')
+            program.chmod(0o755)
+            while said[-1]:
+                assert not task.done(), task.exception()
+                await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    monkeypatch.setattr(schedule, "POLL_S", 0.02)
+    monkeypatch.setattr(schedule, "RETRY_S", 0.02)
+    python = sys.executable
+    monkeypatch.setattr(sys, "executable", str(program))
+    asyncio.run(main())
+    assert "snapshots fail: [Errno 2] No such file or directory" in said[0]
     assert list_snapshots(tmp_path)
 
 
