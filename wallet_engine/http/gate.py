@@ -63,7 +63,7 @@ class Peer:
     @property
     def is_local(self) -> bool:
         """Whether it is on this machine. Under a server other than ours the address is empty, and counts as local."""
-        return self.address.startswith(("127.", "::1", "::ffff:127.")) or not self.address
+        return self.address.startswith(("127.", "::ffff:127.")) or self.address in ("::1", "")
 
 
 class Gate:

@@ -169,3 +169,22 @@ def test_g10_one_caller_has_no_more_than_half_of_the_room_while_another_is_there
     for visit in visits[:4]:
         visit.leave(200)
     gate.enter(small, None, loud, ASKED).leave(200)
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("", True),  # a server that is not ours
+        ("10.0.0.1", False),
+        ("::1a2b", False),
+        ("::1:2", False),
+        ("::ffff:10.0.0.1", False),
+        ("1270::1", False),
+    ],
+)
+def test_only_this_machine_is_local(address: str, local: bool) -> None:
+    assert Peer(address).is_local == local
