@@ -2,6 +2,7 @@
 
 import socket
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -22,7 +23,6 @@ from wallet_engine.journal.link_wire import (
 from wallet_engine.journal.peer_tls import check_principal, towards
 from wallet_engine.routing.model import JournalInfo
 
-_ANSWER_S_MAX: Final = 1.0
 _POLL_S: Final = 0.001
 _READ_BYTES: Final = 64 * 1024
 
@@ -34,25 +34,27 @@ def wait_durable(
 
     Each copy is asked by connecting: its first message says what it has of every partition on disk.
     """
-    deadline = time.monotonic() + timeout_s
-    waiting = list(journals)
+    deadline_s = time.monotonic() + timeout_s
+    waiting = deque(journals)
     durable = 0
     while seq and durable < quorum:
-        if time.monotonic() > deadline:
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0 or durable + len(waiting) < quorum:
             raise Setback(f"entry {seq} is on {durable} journal copies, {quorum} are needed")
-        for info in list(waiting):
-            if _newest(info, partition) == (seq, nonce):
-                durable += 1
-                waiting.remove(info)
-        if durable < quorum:
+        # Each gets its share of the time: one that does not answer must not use up that of the others.
+        info = waiting.popleft()
+        if _newest(info, partition, left_s / (len(waiting) + 1)) == (seq, nonce):
+            durable += 1
+        else:
+            waiting.append(info)
             time.sleep(_POLL_S)
 
 
 @contextmanager
-def _connected(info: JournalInfo) -> Iterator[socket.socket]:
+def _connected(info: JournalInfo, answer_s_max: float) -> Iterator[socket.socket]:
     """A connection to a copy that has proved its name, if it uses TLS. Raises OSError (`Impostor` is one)."""
     context = towards(info.tls)
-    with socket.create_connection(split_address(info.address), timeout=_ANSWER_S_MAX) as plain:
+    with socket.create_connection(split_address(info.address), timeout=answer_s_max) as plain:
         if context is None:
             yield plain
             return
@@ -61,11 +63,11 @@ def _connected(info: JournalInfo) -> Iterator[socket.socket]:
             yield secured
 
 
-def _newest(info: JournalInfo, partition: int) -> tuple[int, str] | None:
+def _newest(info: JournalInfo, partition: int, answer_s_max: float) -> tuple[int, str] | None:
     """seq and nonce of the partition's newest entry on the copy's disk; None when the copy does not say."""
     messages = MessageBuffer()
     try:
-        with _connected(info) as connection:
+        with _connected(info, answer_s_max) as connection:
             connection.sendall(encode(Written([partition])))  # ask it to fetch now, not at the next poll
             while data := connection.recv(_READ_BYTES):
                 for body in messages.feed(data):
