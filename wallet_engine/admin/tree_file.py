@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from wallet_engine.admin.nodes import look_at_all, primary_of
+from wallet_engine.admin.nodes import NodeState, look_at_all, primary_of
 from wallet_engine.admin.survey import ShardState, shards_by_id
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -180,14 +180,15 @@ def plan_restoration(
     shards = tuple(by_name((*backup.shards, *more_shards)).values())
     old = backup.map
     count = len(old.partitions)
-    placed = _placed(_look(shards), old)
+    states = _look(shards)
+    placed = _placed(states, old)
     if lost := [str(partition) for partition, name in enumerate(placed) if not name]:
         raise ConfigError(
             f"no shard of the backup owns the slots of partitions {', '.join(lost)} in Redis: "
             f"give shards that were added since with --shard NAME=HOST:PORT, or see redis-cli --cluster check"
         )
     maps = [old] if present is None or len(present.partitions) != count else [old, present]
-    highest = max(_redis_epochs(shards, count), *(entry.epoch for each in maps for entry in each.partitions))
+    highest = max(_redis_epochs(states, count), *(entry.epoch for each in maps for entry in each.partitions))
     epoch = highest + EPOCH_STEP
     new = PartitionMap(0, tuple(PartitionEntry(name, epoch) for name in placed))
     moved = {p: old.shard_of(p) for p, name in enumerate(placed) if name != old.shard_of(p)}
@@ -307,7 +308,7 @@ def _placed(states: Sequence[ShardState], old: PartitionMap) -> list[str]:
 def _owners(states: Iterable[ShardState]) -> dict[int, str]:
     """slot -> node id, as reported by the Redis nodes that answer. Raises `ConfigError` when none does."""
     views: list[str] = []
-    for node in (node for state in states for node in state.nodes):
+    for node in _there(states):
         client = connect(node.address)
         with suppress(RedisError, OSError):
             views.append(str(client.execute_command("CLUSTER", "NODES")))  # type: ignore[no-untyped-call]
@@ -335,16 +336,20 @@ def claimed_slots(views: Iterable[str]) -> dict[int, str]:
     return {slot: owner for slot, (_, _, owner) in claims.items()}
 
 
-def _redis_epochs(shards: Iterable[Shard], count: int) -> int:
-    """The highest epoch in any `meta` on any node that answers."""
+def _redis_epochs(states: Iterable[ShardState], count: int) -> int:
+    """The highest epoch in any `meta` on any primary that answers."""
     highest = 0
-    for shard in shards:
-        for address in shard.nodes:
-            client = connect(address)
-            with suppress(RedisError, OSError):
-                for partition in range(count):
-                    with suppress(RedisError):  # a slot of another node
-                        text: Any = client.hget(PartitionKeys(tag_of(partition, count)).meta, "epoch")
-                        highest = max(highest, int(text or 0))
-            client.close()
+    for node in _there(states):
+        client = connect(node.address)
+        with suppress(RedisError, OSError):
+            for partition in range(count):
+                with suppress(ResponseError):  # its slot is on another node
+                    text: Any = client.hget(PartitionKeys(tag_of(partition, count)).meta, "epoch")
+                    highest = max(highest, int(text or 0))
+        client.close()
     return highest
+
+
+def _there(states: Iterable[ShardState]) -> Iterator[NodeState]:
+    """The nodes that answered before, so that each of the others costs only one timeout."""
+    return (node for state in states for node in state.nodes if node.reachable or node.refuses)
