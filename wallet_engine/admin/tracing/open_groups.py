@@ -1,12 +1,13 @@
 """Lists groups that are under way, and what each waits for. Asks Redis."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from wallet_engine.admin.survey import Survey
 from wallet_engine.domain.entry import parse_header
@@ -57,7 +58,10 @@ def find_open_groups(found: Survey) -> list[OpenGroup]:
         client = connect(state.primary.address)
         try:
             for partition in mine:
-                groups += _of_partition(client, partition, found)
+                with suppress(
+                    ResponseError
+                ):  # its slot is on another node, or half moved: others still answer
+                    groups += _of_partition(client, partition, found)
         except (RedisError, OSError):
             continue
         finally:
