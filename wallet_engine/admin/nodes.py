@@ -11,7 +11,8 @@ from wallet_engine.domain.addresses import join_address
 from wallet_engine.domain.errors import ConfigError, text_of
 from wallet_engine.redis_store.greeting import hindrance_at
 from wallet_engine.redis_store.refusals import Obstacle
-from wallet_engine.redis_store.topology import NodeView, connect, parse_myself
+from wallet_engine.redis_store.topology import NodeView, connect, find_primary, parse_myself
+from wallet_engine.routing.directory import Directory
 
 #: Nodes asked at the same time.
 ASKED_AT_ONCE_MAX: Final = 16
@@ -98,6 +99,16 @@ def primary_of(nodes: Iterable[NodeState]) -> NodeState | None:
     claims = [(node, node.view) for node in nodes if node.view is not None and node.view.is_primary]
     owners = [claim for claim in claims if claim[1].slots] or claims
     return max(owners, key=lambda claim: claim[1].config_epoch, default=(None, None))[0]
+
+
+def primary_of_partition(directory: Directory, partition: int) -> tuple[str, str]:
+    """The partition's shard, and the address of its primary. Raises `ConfigError` when none answers."""
+    name = directory.partition_map().shard_of(partition)
+    shard = directory.shards().get(name)
+    primary = None if shard is None else find_primary(shard.nodes)
+    if primary is None:
+        raise ConfigError(f"shard {name} has no primary that answers: see wallet-admin doctor")
+    return name, primary.address
 
 
 def memory_text(used_bytes: int | None) -> str:

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from wallet_engine.admin.journals import find_journal, journal_option
+from wallet_engine.admin.nodes import primary_of_partition
 from wallet_engine.admin.proof.past_balance import figures, time_text
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.admin.tracing.telling import (
@@ -27,7 +28,7 @@ from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.oracle_state import Flags
 from wallet_engine.journal.reader import read
 from wallet_engine.redis_store.keys import PartitionKeys
-from wallet_engine.redis_store.topology import connect, find_primary
+from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.slots import partition_of, tag_of
 
@@ -122,22 +123,16 @@ def account(session: Session, account_id: str, entries: int, journal: Path | Non
 
 def account_now(directory: Directory, account_id: str) -> AccountNow:
     """Read the account from Redis. Raises `ConfigError` when it is not known, or its shard does not answer."""
-    partition_map = directory.partition_map()
-    partition = partition_of(account_id, len(partition_map.partitions))
-    shard = partition_map.shard_of(partition)
-    nodes = directory.shards()[shard].nodes
-    primary = find_primary(nodes)
-    if primary is None:
-        raise ConfigError(f"shard {shard} has no primary that answers: see wallet-admin doctor")
-    client = connect(primary.address)
-    keys = PartitionKeys(tag_of(partition, len(partition_map.partitions)))
+    count = directory.config().partitions
+    partition = partition_of(account_id, count)
+    shard, address = primary_of_partition(directory, partition)
+    client = connect(address)
+    keys = PartitionKeys(tag_of(partition, count))
     try:
         now = _read(client, keys, account_id, partition, shard)
     except (RedisError, OSError, ValueError) as error:
         said = " ".join(str(error).split())
-        raise ConfigError(
-            f"{primary.address} of shard {shard} says {said}: see wallet-admin doctor"
-        ) from None
+        raise ConfigError(f"{address} of shard {shard} says {said}: see wallet-admin doctor") from None
     finally:
         client.close()
     if not now.balances:

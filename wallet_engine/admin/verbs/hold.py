@@ -8,6 +8,7 @@ import redis
 from redis.exceptions import RedisError
 from rich.console import Console
 
+from wallet_engine.admin.nodes import primary_of_partition
 from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.admin.tracing.open_entries import remembered
@@ -23,7 +24,7 @@ from wallet_engine.domain.ids import (
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.money import format_amount
 from wallet_engine.redis_store.keys import PartitionKeys
-from wallet_engine.redis_store.topology import connect, find_primary
+from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.slots import partition_of, tag_of
 
@@ -98,14 +99,10 @@ def _partition(directory: Directory, account_id: str) -> "tuple[redis.Redis, Par
         raise ConfigError(error.detail) from None
     if is_system(account_id):
         raise ConfigError(f"{account_id} is a system account, which can hold nothing")
-    partition_map = directory.partition_map()
-    count = len(partition_map.partitions)
+    count = directory.config().partitions
     partition = partition_of(account_id, count)
-    shard = partition_map.shard_of(partition)
-    primary = find_primary(directory.shards()[shard].nodes)
-    if primary is None:
-        raise ConfigError(f"shard {shard} has no primary that answers: see wallet-admin doctor")
-    return connect(primary.address), PartitionKeys(tag_of(partition, count))
+    _, address = primary_of_partition(directory, partition)
+    return connect(address), PartitionKeys(tag_of(partition, count))
 
 
 def _read(client: redis.Redis, keys: PartitionKeys, field: str) -> Hold | None:

@@ -7,12 +7,13 @@ import click
 from redis.exceptions import RedisError
 from rich.console import Console
 
+from wallet_engine.admin.nodes import primary_of_partition
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.waiting import wait_until
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
-from wallet_engine.redis_store.topology import connect, find_primary
+from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.slots import tag_of
 
@@ -132,11 +133,7 @@ def meta_of(directory: Directory, partition: int, fields: tuple[str, ...] = FIEL
 
 
 def _address(directory: Directory, partition: int) -> str:
-    shard = directory.partition_map().shard_of(partition)
-    primary = find_primary(directory.shards()[shard].nodes)
-    if primary is None:
-        raise ConfigError(f"shard {shard}: no primary answers; see wallet-admin doctor")
-    return primary.address
+    return primary_of_partition(directory, partition)[1]
 
 
 def _keys(directory: Directory, partition: int) -> PartitionKeys:
