@@ -13,6 +13,7 @@ from wallet_engine.app.certificates import watch_certificates
 from wallet_engine.app.keys import watched_keyring
 from wallet_engine.app.listening import Listening, advertise_option
 from wallet_engine.app.pausing import watched_pause
+from wallet_engine.app.registering import registering
 from wallet_engine.app.running import (
     check_closed_door,
     check_nodes,
@@ -173,15 +174,13 @@ def serve(
             expirer.start()
             group_sweeper.start()
 
-            registrations: set[asyncio.Task[None]] = set()
-
             def taken(url: str) -> None:
                 _, bound = split_address(url.partition("//")[2])
                 info = ServiceInfo(
                     *(name, listening.advertised(bound), os.getpid(), insecure, certificates is not None),
                     versions=OWN_VERSIONS,
                 )
-                registrations.add(asyncio.create_task(asyncio.to_thread(directory.register_service, info)))
+                register(info)
                 log.info("serving", url=url, service=name)
 
             past = None if database is None else HistoryReader(database, engine.cluster.homes)
@@ -191,6 +190,7 @@ def serve(
             metrics.observe_readiness(wallet.readings)
             metrics.observe_partitions(partial(readings, engine, sweeper.open, group_sweeper.open))
             async with (
+                registering(directory) as register,
                 watched_keyring(directory, insecure=insecure) as keyring,
                 guarded_events(database, stop, allow_private=webhooks_allow_private) as events,
             ):
