@@ -195,6 +195,20 @@ def test_a_shard_comes_and_goes_under_traffic(
     assert [len(node.cluster_nodes()) for node in new_nodes] == [1, 1]
 
 
+def test_a_dead_node_of_a_removed_shard_is_forgotten(
+    cluster: DevCluster, flags: list[str], new_nodes: list[RedisNode]
+) -> None:
+    """Only nodes that answered were: the others kept the dead one in their tables, and took it back when it started."""
+    answer("add-shard", "s4", *(node.address for node in new_nodes), *flags, "--yes")
+    ids = [node.command("CLUSTER", "MYID").decode() for node in new_nodes]
+    new_nodes[1].kill()
+    assert answer("remove-shard", "s4", *flags, "--yes")["nodes_not_told"] == []
+    for process in cluster.processes("redis"):
+        with closing(connect(process["address"])) as client:
+            known = str(client.execute_command("CLUSTER", "NODES"))
+            assert [node_id for node_id in ids if node_id in known] == []
+
+
 def test_a_stream_without_entries_moves(cluster: DevCluster, flags: list[str]) -> None:
     """As trimming leaves it after a replay, which writes no stream: the key exists, and the stream is empty."""
     partition = 6

@@ -1,12 +1,12 @@
 """Lets nodes join and leave a Redis Cluster. Other code decides which nodes may do so.
 
-All functions raise what redis-py raises. Addresses are `host:port`; this code resolves host names, because
-CLUSTER MEET takes only IP addresses.
+Unless they say otherwise, functions raise what redis-py raises. Addresses are `host:port`; this code resolves
+host names, because CLUSTER MEET takes only IP addresses.
 """
 
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.redis_store.greeting import hindrance_at
 from wallet_engine.redis_store.topology import ask_settings, connect, parse_myself
 
 #: The setting for how a node drops the keys of slots that it loses.
@@ -105,6 +106,29 @@ def forget(node_ids: Sequence[str], members: Iterable[str]) -> list[str]:
         except (RedisError, OSError):
             untold.append(address)
     return untold
+
+
+def ids_at(address: str, member: str) -> list[str]:
+    """The ids under which a member knows the node at an address, dead or alive.
+
+    Raises `ConfigError` when the member does not answer.
+    """
+    try:
+        with closing(connect(member)) as client:
+            text = _said(client, "CLUSTER", "NODES")
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"Redis at {member} {hindrance_at(member, error).text}") from None
+    host, port = split_address(address)
+    hosts = {host}
+    with suppress(OSError):
+        hosts.update(str(found[4][0]) for found in socket.getaddrinfo(host, port))
+    ids = []
+    for line in text.splitlines():
+        node_id, where, *_ = line.split(" ")  # where: `ip:port@bus port`, with `,host name` since Redis 7
+        ip, _, at = where.partition("@")[0].rpartition(":")
+        if at == str(port) and not hosts.isdisjoint((ip, where.partition(",")[2])):
+            ids.append(node_id)
+    return ids
 
 
 def leave(address: str) -> None:

@@ -1,6 +1,6 @@
 """`add-shard` and `remove-shard`. A shard is added empty and removed empty; partitions move in between."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from wallet_engine.redis_store.membership import (
     check_can_follow,
     follow,
     forget,
+    ids_at,
     leave,
     meet,
 )
@@ -114,9 +115,11 @@ def remove_shard(session: Session, name: str) -> None:
         others = [node for other in cluster.shards.values() if other.name != name for node in other.nodes]
         with session.change(directory, plan):
             found = {address: _try_ask(address) for address in shard.nodes}
+            ids = _ids_of_all(
+                found, [other.address for name_, other in cluster.primaries.items() if name_ != name]
+            )
             with directory.lock("shards"):
                 _remove(directory, shard)
-            ids = [known.node_id for known in found.values() if known is not None]
             untold = forget(ids, others)
             for address, known in found.items():
                 if known is not None:
@@ -229,6 +232,17 @@ def _remove(directory: Directory, shard: Shard) -> None:
             return
     directory.put_shard(shard)
     raise ConfigError(f"the map was changed by others again and again: shard {shard.name} stays, try again")
+
+
+def _ids_of_all(found: Mapping[str, Membership | None], members: Sequence[str]) -> list[str]:
+    """The ids of these nodes; a member that answers says which those have that do not answer themselves."""
+    ids = [known.node_id for known in found.values() if known is not None]
+    for address in (address for address, known in found.items() if known is None):
+        for member in members:
+            with suppress(ConfigError):
+                ids += ids_at(address, member)
+                break
+    return ids
 
 
 def _try_ask(address: str) -> Membership | None:

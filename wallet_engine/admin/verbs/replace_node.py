@@ -1,6 +1,5 @@
 """`wallet-admin replace-node`: puts a new node in the place of one that is gone."""
 
-import socket
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -13,16 +12,16 @@ from wallet_engine.admin.newcomers import asked, check_newcomer
 from wallet_engine.admin.nodes import NodeState, look_at_all, primary_of
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.waiting import wait_until
-from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.membership import (
     check_can_follow,
     follow,
     forget,
+    ids_at,
     leave,
     meet,
 )
-from wallet_engine.redis_store.topology import NodeView, check_settings, connect
+from wallet_engine.redis_store.topology import NodeView, check_settings
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import Shard, by_name
 
@@ -79,7 +78,7 @@ def replace_node(session: Session, old: str, new: str) -> None:
         members = [address for address, node in seen.items() if node.reachable and address != old]
         with session.change(directory, plan):
             # Read it first: Redis forgets the address of a node when another node takes it.
-            before = _ids_of(old, primary.address)
+            before = ids_at(old, primary.address)
             join_as_replica(new, members, primary)
             _write(directory, shard, changed)
             new_id = asked(new).node_id
@@ -160,26 +159,6 @@ def _write(directory: Directory, shard: Shard, changed: Shard) -> None:
                 f"shard {shard.name} was changed by somebody else meanwhile: see wallet-admin shards"
             )
         directory.put_shard(changed)
-
-
-def _ids_of(address: str, member: str) -> list[str]:
-    """The ids under which a member knows the node at an address, dead or alive."""
-    client = connect(member)
-    try:
-        text = str(client.execute_command("CLUSTER", "NODES"))  # type: ignore[no-untyped-call]
-    finally:
-        client.close()
-    host, port = split_address(address)
-    hosts = {host}
-    with suppress(OSError):
-        hosts.update(str(found[4][0]) for found in socket.getaddrinfo(host, port))
-    ids = []
-    for line in text.splitlines():
-        node_id, where, *_ = line.split(" ")  # where: `ip:port@bus port`, with `,host name` since Redis 7
-        ip, _, at = where.partition("@")[0].rpartition(":")
-        if at == str(port) and not hosts.isdisjoint((ip, where.partition(",")[2])):
-            ids.append(node_id)
-    return ids
 
 
 def _show(console: Console, document: dict[str, Any]) -> None:
