@@ -1,14 +1,26 @@
-"""`wallet-admin journal verify` on directories: the same, behind, different."""
+"""`wallet-admin journal verify` on directories: the same, behind, different; and a live copy that ends meanwhile."""
 
+import asyncio
 import json
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from wallet_engine.admin.proof.journal_compare import compare_live
 from wallet_engine.domain.entry import ZERO_NONCE, parse_header
+from wallet_engine.domain.errors import ConfigError
 from wallet_engine.journal import JournalWriter
+from wallet_engine.journal.copies_wire import EntryTexts, Standing, Standings
+from wallet_engine.journal.link_wire import CopyHello, encode
 from wallet_engine.journal.reader import read
+from wallet_engine.routing.model import JournalInfo
 
 
 def write(directory: Path, journal_id: str, entries: list[tuple[int, int, int]]) -> Path:
@@ -58,3 +70,38 @@ def test_the_first_difference_is_named(tmp_path: Path) -> None:
         "file": "00000001.wal",
         "offset": record.offset,
     }
+
+
+@contextmanager
+def live(name: str, payload: bytes) -> Iterator[JournalInfo]:
+    """A journal copy with one entry, which ends when it is asked where that is."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            link, _ = listener.accept()
+            with link, link.makefile("rb") as asked:
+                link.sendall(encode(CopyHello(name, [(0, 1, ZERO_NONCE)])))
+                for answer in (
+                    None,  # the hello
+                    Standings([Standing(0, 1, ZERO_NONCE, 1, 1)]),
+                    EntryTexts([(0, payload)], True),
+                    None,  # the place
+                ):
+                    asked.read(int.from_bytes(asked.read(4), "little"))
+                    if answer is not None:
+                        link.sendall(encode(answer))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield JournalInfo(name, f"127.0.0.1:{listener.getsockname()[1]}", "/j", 1, "h")
+        thread.join(5)
+
+
+def test_a_copy_that_ends_when_it_is_asked_for_the_place_is_named() -> None:
+    """It was a traceback."""
+    with (
+        live("j1", b"one") as one,
+        live("j2", b"other") as other,
+        pytest.raises(ConfigError, match="journal copy j1 stopped answering"),
+    ):
+        asyncio.run(compare_live([one, other]))

@@ -131,9 +131,12 @@ def _clear(
 
 
 def _owner(address: str, slot: int) -> str:
-    """The id of the node that owns the slot."""
-    with closing(connect(address)) as client:
-        owners, _ = slot_owners(str(client.execute_command("CLUSTER", "NODES")))  # type: ignore[no-untyped-call]
+    """The id of the node that owns the slot. Raises `ConfigError`."""
+    try:
+        with closing(connect(address)) as client:
+            owners, _ = slot_owners(str(client.execute_command("CLUSTER", "NODES")))  # type: ignore[no-untyped-call]
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"Redis at {address} {hindrance_of(error).text}; give the command again") from None
     if slot not in owners:
         raise ConfigError(f"nobody has slot {slot}: see wallet-admin doctor")
     return owners[slot]

@@ -6,7 +6,8 @@
 import asyncio
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -95,7 +96,8 @@ async def compare_live(copies: Iterable[JournalInfo]) -> Comparison:
         by_name = {peer.journal_id: peer for peer in peers}
         differences = []
         for copy, partition, seq in _first_differences(digests):
-            place = await by_name[copy].ask(PlaceAsk(partition, seq), Place, ENTRIES_S_MAX)
+            with _named(copy):
+                place = await by_name[copy].ask(PlaceAsk(partition, seq), Place, ENTRIES_S_MAX)
             differences.append(Difference(copy, partition, seq, place.file, place.offset))
         return _result(digests, differences)
     finally:
@@ -103,9 +105,18 @@ async def compare_live(copies: Iterable[JournalInfo]) -> Comparison:
             peer.close()
 
 
+@contextmanager
+def _named(copy: str) -> Iterator[None]:
+    """Turn the errors of questions to this copy into `ConfigError`."""
+    try:
+        yield
+    except (OSError, TimeoutError) as error:
+        raise ConfigError(f"journal copy {copy} stopped answering ({error}): see its log") from None
+
+
 async def _fetched(peer: Peer) -> Digests:
     found: defaultdict[int, bytearray] = defaultdict(bytearray)
-    try:
+    with _named(peer.journal_id):
         standings = (await peer.ask(StateAsk([]), Standings)).standings
         wants = [(standing.partition, 0, standing.seq) for standing in standings if standing.seq]
         answer = await peer.ask(EntriesAsk(wants), EntryTexts, ENTRIES_S_MAX)
@@ -115,10 +126,6 @@ async def _fetched(peer: Peer) -> Digests:
             if answer.done:
                 return found
             answer = await peer.ask(More(), EntryTexts, ENTRIES_S_MAX)
-    except (OSError, TimeoutError) as error:
-        raise ConfigError(
-            f"journal copy {peer.journal_id} stopped answering ({error}): see its log"
-        ) from None
 
 
 def _digest(payload: bytes) -> bytes:
