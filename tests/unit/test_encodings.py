@@ -1,4 +1,4 @@
-"""No text is read or written by the locale: scripts would get other digests, and files other bytes."""
+"""No text is read or written in the locale's encoding: scripts would get other digests, and files other bytes."""
 
 import ast
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(path for folder in ("wallet_engine", "bench") for path in (ROOT / folder).rglob("*.py"))
-#: Position of the encoding among the arguments.
+#: Function -> position of its argument `encoding`.
 TEXT_METHODS = {"read_text": 0, "write_text": 1}
 
 
@@ -17,12 +17,12 @@ def keyword(call: ast.Call, name: str) -> ast.expr | None:
 
 
 def is_os(function: ast.expr) -> bool:
-    """`os.open` gives a descriptor."""
+    """Whether the function is `os.open`, which opens no text."""
     return isinstance(function, ast.Attribute) and getattr(function.value, "id", "") == "os"
 
 
 def is_text_mode(call: ast.Call, position: int) -> bool:
-    """Whether the call opens a file as text. What is no constant mode is none of a file's."""
+    """Whether the call opens a file as text. A mode that is no constant is not the mode of a file."""
     mode = keyword(call, "mode") or (call.args[position] if len(call.args) > position else None)
     if mode is None:
         return position == 1 or not call.args
@@ -31,7 +31,7 @@ def is_text_mode(call: ast.Call, position: int) -> bool:
 
 
 def by_locale(tree: ast.AST) -> Iterator[int]:
-    """The lines of calls that leave the encoding to the locale."""
+    """The lines of calls that use the locale's encoding."""
     for call in ast.walk(tree):
         if not isinstance(call, ast.Call) or keyword(call, "encoding") is not None:
             continue

@@ -1,4 +1,4 @@
-"""What is installed is what the lock files name, with hashes, and pyproject.toml allows it."""
+"""The lock files name all installed packages, with hashes, and pyproject.toml allows these versions."""
 
 import re
 import tomllib
@@ -19,7 +19,7 @@ def wanted(*extras: str) -> list[Requirement]:
 
 
 def locked(file: str) -> dict[str, str]:
-    """Name -> version; each has a hash."""
+    """Name -> version of each package. Each must have a hash."""
     entries = re.split(r"\n(?=\S)", (ROOT / file).read_text("utf-8").strip())
     versions = {}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Every runbook is walked: a page that says more than a test runs fails here, a test that runs less fails itself."""
+"""Every command of a runbook is run by a test: a page with more commands fails here; a test with fewer fails itself."""
 
 import ast
 import re

@@ -1,6 +1,6 @@
-"""The simulator composes the engine's parts by hand: a few seeds tell at once when one of them is made otherwise now.
+"""Runs a few seeds of the simulator, which composes the engine's parts by hand. A changed constructor fails here first.
 
-What the simulator is for stands in `tests/simulation`.
+`tests/simulation` explains the simulator.
 """
 
 from simulation.profile import Profile

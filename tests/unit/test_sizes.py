@@ -1,6 +1,6 @@
-"""A file is read in one sitting: no product file has more than 450 lines, but two that are one argument in order.
+"""Sizes: a product file has at most 450 lines, except two whose steps must be read in order.
 
-A function is read on one screen.
+A function fits on one screen.
 """
 
 import ast
@@ -9,7 +9,7 @@ from pathlib import Path
 import wallet_engine
 
 LINES_MAX = 450
-#: Long, and in the order of their argument.
+#: Longer files, whose steps must be read in order.
 LONG = {"recovery/recover.py", "admin/moving/driver.py"}
 
 
@@ -21,7 +21,7 @@ def test_no_file_is_too_long() -> None:
     assert {name for name, lines in lengths.items() if lines > LINES_MAX} == LONG
 
 
-#: Without decorators. The lines of these are flags.
+#: Without decorators. The functions in `OF_FLAGS` are long because of their many flags.
 FUNCTION_LINES_MAX = 60
 OF_FLAGS = {"app/follow.py follow", "app/journal.py journal", "app/serve.py serve"}
 

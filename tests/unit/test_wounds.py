@@ -1,4 +1,4 @@
-"""`tests/WOUNDS.md` names tests that there are, and for each line one at least that `make test` runs."""
+"""`tests/WOUNDS.md` names existing tests, and in each line at least one that `make test` runs."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ LINES_MIN = 50
 
 
 def runs(test: str) -> bool:
-    """Whether `make test` has it. Raises where there is none of this name."""
+    """Whether `make test` runs this test. Raises when there is no test of this name."""
     file, *classes, name = test.split("::")
     module = ast.parse((TESTS / file).read_text("utf-8"))
     body = module.body

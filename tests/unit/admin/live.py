@@ -1,4 +1,4 @@
-"""A cluster without engine: partitions on a real Redis, driven through the scripts, and journaled at once."""
+"""A cluster without an engine: partitions on a real Redis, written by the scripts and journaled at once."""
 
 import socket
 import threading
@@ -21,7 +21,7 @@ from wallet_engine.routing.slots import tag_of
 
 @contextmanager
 def some_of_everything(cluster: RedisCluster, directory: Path) -> Iterator["LiveCluster"]:
-    """Four partitions; 1 has operations of every kind, 0 and 2 some, 3 has no entry."""
+    """Four partitions: 1 has operations of every kind, 0 and 2 have some, 3 has no entry."""
     live = LiveCluster(cluster, directory, 4)
     try:
         for partition in range(3):
@@ -36,14 +36,14 @@ def some_of_everything(cluster: RedisCluster, directory: Path) -> Iterator["Live
 
 
 class LiveCluster:
-    """`apply` runs a batch on a partition; `drain` writes what is new to the journal, as `address` says it has."""
+    """`apply` runs a batch on a partition, `drain` journals new entries; a copy at `address` says that it has them."""
 
     def __init__(self, cluster: RedisCluster, directory: Path, partitions: int = 2) -> None:
         shards = [Shard(name, tuple(nodes)) for name, nodes in cluster.addresses().items()]
         self.map_file = directory / "map.json"
         self.directory = make_map(self.map_file, partitions, shards)
         self.writer = JournalWriter(directory / "journal", "j1", segment_bytes_max=20_000)
-        #: Partitions of which the copy gives no receipts now.
+        #: Partitions for which the copy gives no receipts now.
         self.silent: set[int] = set()
         self._server = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._say_hello, daemon=True)
@@ -59,7 +59,7 @@ class LiveCluster:
             self.partitions.append(LuaPartition(self.clients[-1], tag_of(partition, partitions)))
 
     def apply(self, partition: int, *lines: str, drain: bool = True) -> str:
-        """The outcomes."""
+        """Run a batch on a partition. Returns the outcomes."""
         reply = self.partitions[partition].apply(list(lines))
         assert reply[0] == "OK", reply
         if drain:

@@ -1,4 +1,4 @@
-"""Clusters that exist on paper: a map file, and a journal whose entries the oracle decided."""
+"""Clusters without processes: a map file, and a journal whose entries the oracle decided."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def txid(number: int) -> str:
 
 
 def account_in(partition: int, partitions: int, number: int = 0) -> str:
-    """The number-th of the account ids `a0`, `a1` … that are in the partition."""
+    """Of the account ids `a0`, `a1`, … in the partition, the one at index `number`."""
     names = (f"a{i}" for i in range(10_000))
     return [name for name in names if partition_of(name, partitions) == partition][number]
 
@@ -40,7 +40,7 @@ def account_in(partition: int, partitions: int, number: int = 0) -> str:
 def payload_of(
     state: PartitionState, nonce: str, time_ms: int, window: int, outcomes: str, text: str
 ) -> bytes:
-    """The entry behind the state."""
+    """The next entry of the state."""
     head = (
         f"{state.seq + 1} {state.nonce} {nonce} {max(state.epoch, 1)} {time_ms} {window} {outcomes} {RULES}\n"
     )
@@ -48,7 +48,7 @@ def payload_of(
 
 
 class MadeJournal:
-    """A journal directory; every entry is one second after the one before it, in whatever partition."""
+    """A journal directory. Each entry is one second later than the one before, over all partitions."""
 
     def __init__(self, directory: Path, **options: Any) -> None:
         self.directory = directory
@@ -69,12 +69,12 @@ class MadeJournal:
         return outcomes
 
     def append(self, partition: int, payload: bytes) -> None:
-        """Append an entry that came out right, and fold it."""
+        """Append a valid entry, and fold it."""
         apply_payload(self.states.setdefault(partition, PartitionState()), payload)
         self.append_anything(partition, payload)
 
     def append_anything(self, partition: int, payload: bytes) -> None:
-        """Append an entry whatever the oracle says of it."""
+        """Append an entry without asking the oracle."""
         self.writer.append(partition, payload, parse_header(payload))
         self.writer.sync()
         self.entries += 1
@@ -86,7 +86,7 @@ class MadeJournal:
 def make_map(
     path: Path, partitions: int, shards: Sequence[Shard] = (Shard("s1", ("127.0.0.1:1",)),)
 ) -> Directory:
-    """An initialised cluster in a map file, as its open directory."""
+    """Initialise a cluster in a map file. Returns its open directory."""
     directory = open_directory(None, path)
     names = [shard.name for shard in shards]
     directory.initialise(ClusterConfig(partitions), shards, spread(partitions, names))
@@ -94,13 +94,13 @@ def make_map(
 
 
 def register_journal(directory: Directory, journal: Path, address: str = "127.0.0.1:1") -> None:
-    """Announce this very process as the journal process of a directory, whose copy is the one that counts."""
+    """Announce this process as the journal process of a directory. Its copy is the only one that counts."""
     directory.replace_members(directory.members(), ("j1",))
     directory.register_journal(JournalInfo("j1", address, str(journal), os.getpid(), socket.gethostname()))
 
 
 def admin(*words: str | Path, **options: Any) -> Result:
-    """Run `wallet-admin`; an exception that is no exit fails the test."""
+    """Run `wallet-admin`. An exception other than an exit fails the test."""
     result = CliRunner().invoke(main, [str(word) for word in words], **options)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -108,7 +108,7 @@ def admin(*words: str | Path, **options: Any) -> Result:
 
 
 def answer(*words: str | Path, status: int = 0) -> dict[str, Any]:
-    """The one document that `wallet-admin … --json` prints."""
+    """The document that `wallet-admin … --json` prints."""
     result = admin(*words, "--json")
     assert result.exit_code == status, result.output
     document: dict[str, Any] = json.loads(result.stdout)
@@ -116,7 +116,7 @@ def answer(*words: str | Path, status: int = 0) -> dict[str, Any]:
 
 
 def refusal(result: Result, status: int = 1) -> str:
-    """The one line of a command that failed, with nothing on standard output."""
+    """The error line of a failed command, which prints nothing on standard output."""
     assert result.exit_code == status, result.output
     assert result.stdout == ""
     lines = result.stderr.strip().splitlines()
@@ -125,7 +125,7 @@ def refusal(result: Result, status: int = 1) -> str:
 
 
 def answer_as_copy(connection: socket.socket, receipted: Sequence[Ask], on_disk: Sequence[Ask]) -> None:
-    """What journal copy j1 says to `wallet-admin`: who it is, what it gives receipts for, and where it stands."""
+    """Answer `wallet-admin` as journal copy j1: its name, its receipts, and its positions."""
     connection.sendall(encode(CopyHello("j1", list(receipted))))
     with connection.makefile("rb") as asked:
         for _ in ("peer", "state"):

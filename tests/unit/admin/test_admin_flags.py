@@ -1,4 +1,4 @@
-"""What every verb has in common: flags on both sides, environment, exit status, one line on failure."""
+"""Common to all verbs: flags before and after the verb, environment, exit status, one line on failure."""
 
 import json
 from collections.abc import Iterator
@@ -123,7 +123,7 @@ def test_init_with_bad_input_changes_nothing(words: tuple[str, ...], said: str, 
 
 
 def options(command: click.Command, ctx: click.Context) -> Iterator[tuple[str, click.Option]]:
-    """Every option of a command and of those below it, with the words that lead there."""
+    """Every option of a command and of the commands below it, with the words of its command."""
     for param in command.params:
         if isinstance(param, click.Option):
             yield ctx.command_path, param

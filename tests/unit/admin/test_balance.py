@@ -126,7 +126,7 @@ def test_without_a_live_journal_the_directory_must_be_given(tmp_path: Path) -> N
 
 
 def test_behind_the_end_of_a_journal_that_nobody_writes_nothing_is_known(tmp_path: Path) -> None:
-    """It may be of last week: what came later is in another one."""
+    """The journal may be of last week. Later entries are then in another journal."""
     make_map(tmp_path / "map.json", 2).close()
     journal = MadeJournal(tmp_path / "j")
     journal.add(0, f"o - {ALICE} - 0 USD")
@@ -158,7 +158,7 @@ def test_a_damaged_journal_gives_no_balance(cluster: tuple[Path, MadeJournal]) -
 
 
 def test_now_is_what_the_journal_process_says_is_durable(tmp_path: Path) -> None:
-    """G8: what is written and not yet receipted is not the newest balance."""
+    """G8: an entry that is written but not receipted is not part of the newest balance."""
     journal = MadeJournal(tmp_path / "j")
     journal.add(0, f"o - {ALICE} - 0 USD", f"t {txid(1)} @bank {ALICE} 100 USD")
     journal.add(0, f"t {txid(2)} @bank {ALICE} 100 USD")

@@ -1,4 +1,4 @@
-"""`ca init | issue | show`: what `openssl` says of the certificates, who can read the keys, and what stays as it is."""
+"""`ca init | issue | show`: the certificates as `openssl` reads them, permissions of keys, and what is not replaced."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def test_what_is_there_stays(ca: Path) -> None:
 
 
 def test_a_renewed_certificate_names_the_hosts_of_before(ca: Path) -> None:
-    """Else who renews one as the runbook says would shut out everybody who looks for the host."""
+    """Otherwise a renewal by the runbook would shut out all clients that check the host."""
 
     def names(*flags: str) -> str:
         cert, _ = issued(ca, "service", "api-1", *flags)

@@ -1,4 +1,4 @@
-"""`doctor` says in time which certificates end: what servers show by a real handshake, and the files of the command."""
+"""`doctor` warns of certificates that end soon: those of servers, by a real handshake, and those in its own files."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""What every changing verb has in common: plan, question, --dry-run, audit record."""
+"""Common to all changing verbs: plan, question, --dry-run, audit record."""
 
 import json
 import os
@@ -152,7 +152,7 @@ def test_waiting_ends_when_it_is_seen_or_says_what_was_not() -> None:
 
 
 def test_init_is_recorded_and_has_a_dry_run(tmp_path: Path) -> None:
-    """The map file is not even written when no node answers: the plan needs them all."""
+    """When no node answers, the map file is not written: the plan needs all nodes."""
     said = refusal(admin("init", "--shard", "s1=127.0.0.1:1", "--map-file", tmp_path / "m.json", "--dry-run"))
     assert "does not answer" in said
     assert not (tmp_path / "m.json").exists()

@@ -1,4 +1,4 @@
-"""Where slots are when a tree is restored: what their owners say, before what others have heard of them."""
+"""The places of slots when a tree is restored: what a node says of itself counts more than what others say of it."""
 
 from wallet_engine.admin.tree_file import claimed_slots
 
@@ -6,7 +6,7 @@ ONE = "h1:1"
 
 
 def seen(myself: str, **claims: str) -> str:
-    """`CLUSTER NODES` of one node; a claim is "configuration epoch, slots"."""
+    """The text of `CLUSTER NODES` of one node. A claim: "configuration epoch, slots"."""
     places = {"one": ONE, "two": "h2:2", "copy": "h3:3"}
     lines = []
     for name, claim in claims.items():
@@ -17,7 +17,7 @@ def seen(myself: str, **claims: str) -> str:
 
 
 def owner_of(slot: int, **texts: str) -> str:
-    """The id of the node."""
+    """The id of the node that owns the slot."""
     return claimed_slots(texts.values())[slot]
 
 
@@ -25,7 +25,7 @@ def test_the_old_news_of_a_replica_asked_first_do_not_count() -> None:
     old = seen("copy", one="2 0-100", two="1 101-200", copy="0")
     taken = seen("two", one="2 0-49", two="3 50-200")
     assert owner_of(50, copy=old, one=seen("one", one="2 0-49", two="3 50-200"), two=taken) == "two"
-    # Nor under a higher epoch, which the node has got for something else.
+    # Nor with a higher epoch: the node may have got that for other slots.
     assert owner_of(50, copy=old.replace(" 2 ", " 9 "), two=taken) == "two"
 
 

@@ -1,4 +1,4 @@
-"""What `verify` notices: every kind of difference between an image and the fold, one row each."""
+"""`verify` notices every kind of difference between an image and the fold: one row each."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from wallet_engine.domain.oracle_state import PartitionState, RedisImage, redis_
 
 
 def state_of(*batches: list[str]) -> PartitionState:
-    """The fold of entries with these operations; a leading empty line opens a window."""
+    """The fold of entries with these operations. An empty first line opens a window."""
     state = PartitionState()
     for number, lines in enumerate(batches, 1):
         window = state.window + (lines[0] == "")
@@ -31,7 +31,7 @@ BATCHES = (OPENED, FUNDED, PAID)
 
 
 def image_of(redis: RedisImage, *, time_ms: int = START_MS, parts: int = 1) -> PartitionImage:
-    """The image that `take_image` would make of it; hashes are cut into so many parts."""
+    """The image that `take_image` would make. `parts`: the number of parts into which each hash is cut."""
     meta = redis.get("meta", {}) and {**redis["meta"], "epoch": "1", "state": "live", "owner": "x"}
     pieces = [Part("meta", {}, meta, time_ms)]
     for kind in sorted(redis.keys() - {"meta"}):
@@ -115,7 +115,7 @@ def test_one_difference(
     redis = redis_image(state_of(*BATCHES))
     spoil(redis)
     mismatches = compare(redis, state_of(*BATCHES), parts=parts)
-    # What is wrong in `meta` is wrong at every part.
+    # A fault in `meta` shows at every part.
     assert set(mismatches) == {found}
     assert len(mismatches) == 1 or found[0] == "meta"
 
@@ -125,7 +125,7 @@ def test_a_lost_partition_without_entries_is_none() -> None:
 
 
 def test_each_part_is_compared_at_its_own_seq() -> None:
-    """G6, with traffic: what was written between two parts is no mismatch; nothing is missed."""
+    """G6, with traffic: a write between two parts is no mismatch, and nothing is missed."""
     early, late = redis_image(state_of(OPENED, FUNDED)), redis_image(state_of(*BATCHES))
     image = image_of(early)
     image.parts[1:] = [part for part in image_of(late).parts if part.kind == "balance:USD"]
@@ -152,7 +152,7 @@ def test_a_recovery_under_way_is_no_agreement() -> None:
 
 @pytest.mark.parametrize(("entry_age_ms", "behind"), [(-5, False), (0, False), (100, False), (101, True)])
 def test_redis_behind_the_journal(entry_age_ms: int, behind: bool) -> None:
-    """An entry that is older than the image and not in it was forgotten by Redis."""
+    """An entry that is older than the image but not in it was lost by Redis."""
     state = state_of(*BATCHES)
     comparison = Comparison(image_of(redis_image(state), time_ms=START_MS + 5000))
     comparison.at(state)

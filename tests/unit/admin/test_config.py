@@ -1,4 +1,4 @@
-"""`config get | set | history`: what is accepted, when it is safe, and who did it."""
+"""`config get | set | history`: accepted values, unsafe changes, and the record of who changed what."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_the_limit_of_the_streams_may_be_changed_at_any_time(directory: Director
 def test_retention_stays_while_something_is_open_for_long(
     directory: Directory, monkeypatch: pytest.MonkeyPatch, age_ms: int | None, safe: bool
 ) -> None:
-    """G4: a service with the larger retention would drive the credit blindly that one with the smaller forgot."""
+    """G4: with the smaller retention one service forgets a credit that another, with the larger one, drives blindly."""
     monkeypatch.setattr(settings, "survey", lambda _: found())
     monkeypatch.setattr(settings, "find_open_entries", lambda _: [OpenEntry(0, 5, age_ms, ())])
     old, new = ClusterConfig(2), ClusterConfig(2, 48 * HOUR_MS)
@@ -138,7 +138,7 @@ QUORUM_CASES: list[tuple[Survey, str]] = [
 def test_the_quorum_is_raised_only_when_every_copy_has_everything(
     directory: Directory, monkeypatch: pytest.MonkeyPatch, state: Survey, said: str
 ) -> None:
-    """G5: a recovery under the new quorum fences fewer copies than an answer under the old one may need."""
+    """G5: a recovery with the new quorum fences too few copies to see every answer given with the old one."""
     directory.replace_members(directory.members(), ("j1", "j2"))
     monkeypatch.setattr(settings, "survey", lambda _: state)
     old, new = directory.config(), ClusterConfig(2, journal_quorum=2)
@@ -149,7 +149,7 @@ def test_the_quorum_is_raised_only_when_every_copy_has_everything(
     else:
         write(directory, old, new)
         assert directory.config() == new
-        check_safe(directory, new, old)  # lowering it is always safe: recoveries fence more
+        check_safe(directory, new, old)  # a lower quorum is always safe: recoveries fence more copies
 
 
 def test_it_is_not_written_during_a_recovery_nor_over_another_change(

@@ -1,4 +1,4 @@
-"""What helps a person who has mistyped, or set a variable and forgotten it."""
+"""Help after a typing error, or with a variable that was set and forgotten."""
 
 from collections.abc import Iterator
 from pathlib import Path

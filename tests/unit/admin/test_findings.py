@@ -1,4 +1,4 @@
-"""Each thing that `doctor` checks: a healthy cluster on paper, and one fault in it at a time."""
+"""Each check of `doctor`: the facts of a healthy cluster, with one fault at a time."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,7 +48,7 @@ SETTINGS = {
 
 
 def nodes_text(*lines: str) -> str:
-    """`CLUSTER NODES` with lines "id role slots"."""
+    """The text of `CLUSTER NODES`, from lines "id role slots"."""
     places = {"one": ONE, "two": TWO, "copy": COPY}
     words = (line.split(" ", 2) for line in lines)
     return "\n".join(
@@ -66,7 +66,7 @@ FOLLOWER = FollowerInfo("f", "history", "", 1, "h6")
 
 
 def healthy() -> Facts:
-    """Two shards, one of them with a replica; two partitions, a journal copy, an API process."""
+    """Facts of two shards, one with a replica; two partitions, a journal copy, an API process."""
     one, two = primary(ONE, "one", range(8192)), primary(TWO, "two", range(8192, 16384))
     copy = NodeState(COPY, "", view(COPY, "copy", follows="one"), True, ONE, True, 50, 100)
     shards = (
@@ -117,7 +117,7 @@ def every_view(*lines: str) -> Callable[[Facts], Facts]:
 
 
 def state(address: str, /, **changes: Any) -> Callable[[Facts], Facts]:
-    """A node in the survey; as primary too if it is one."""
+    """Change the state of a node in the survey, also among the primaries if it is one."""
 
     def change(facts: Facts) -> Facts:
         shards = []
@@ -131,7 +131,7 @@ def state(address: str, /, **changes: Any) -> Callable[[Facts], Facts]:
 
 
 def status(**changes: Any) -> Callable[[Facts], Facts]:
-    """Of partition 1."""
+    """Change the status of partition 1."""
     return lambda facts: surveyed(
         partitions=(facts.survey.partitions[0], replace(facts.survey.partitions[1], **changes))
     )(facts)
@@ -142,14 +142,14 @@ def journal(**changes: Any) -> Callable[[Facts], Facts]:
 
 
 def partition(**changes: Any) -> Callable[[Facts], Facts]:
-    """What is known of partition 1 beyond the survey."""
+    """Change the facts about partition 1 that are not in the survey."""
     return lambda facts: replace(
         facts, partitions={**facts.partitions, 1: replace(facts.partitions[1], **changes)}
     )
 
 
 def refused(condition: Condition, detail: str, *partitions: int) -> Callable[[Facts], Facts]:
-    """A test write to these partitions met a condition."""
+    """Test writes to these partitions were refused with a condition."""
     probes = tuple(Probe(p, condition, detail) if p in partitions else Probe(p, None) for p in (0, 1))
     return others(probes=Probes(probes, {}, 2 - len(partitions)))
 
@@ -163,7 +163,7 @@ def setting(name: str, value: str) -> Callable[[Facts], Facts]:
 
 
 def view(address: str, node_id: str, *, follows: str = "", slots: tuple[range, ...] = ()) -> NodeView:
-    """A replica, if it follows somebody."""
+    """The view of a node: a replica if `follows` is given, else a primary."""
     return NodeView(address, node_id, not follows, 0, slots, primary_id=follows)
 
 
@@ -174,7 +174,7 @@ def servers(*modes: str) -> Callable[[Facts], Facts]:
 GONE_MAP = PartitionMap(0, (PartitionEntry("s1", 3), PartitionEntry("s9", 3)))
 TAKE = "(echo CLUSTER BUMPEPOCH; for slot in $(seq 0 4); do echo CLUSTER SETSLOT $slot NODE one; done) | "
 
-#: name of the fault, what it changes, then what must be found: (check, severity, in the text, in the command).
+#: Name of the fault, the change that makes it, then the finding: (check, severity, text, command).
 CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
     (
         "both copies on one host",
@@ -783,7 +783,7 @@ def test_a_fault_is_found_with_its_command(
 
 
 def test_nodes_are_told_apart_by_id_whatever_redis_calls_them() -> None:
-    """The directory has host names, Redis tells numbers: the same nodes."""
+    """The directory has host names and Redis has IP addresses, of the same nodes."""
     text = nodes_text(*KNOWN)
     for place in (ONE, TWO, COPY):
         text = text.replace(f" {place}@", f" 10.0.0.{place[-1]}:6379@")
@@ -793,7 +793,7 @@ def test_nodes_are_told_apart_by_id_whatever_redis_calls_them() -> None:
 
 
 def test_a_primary_that_does_not_answer_here_is_no_stranger() -> None:
-    """Its id is not known. What it owns is that of a shard without an answer, so it is taken for that."""
+    """Its id is not known. It owns the slots of a shard that does not answer, so it counts as that shard's primary."""
     facts = state(TWO, trouble="away", view=None)(healthy())
     without = {address: one for address, one in facts.nodes.items() if address != TWO}
     found = {one.check for one in find(replace(facts, nodes=without))}
@@ -829,7 +829,7 @@ def test_what_is_within_bounds_is_no_finding(fault: Callable[[Facts], Facts]) ->
     ],
 )
 def test_what_a_move_does_is_no_fault(fault: Callable[[Facts], Facts]) -> None:
-    """But that it is under way."""
+    """`doctor` says only that a move is in progress."""
     moving = replace(fault(healthy()), moves={"1": b"{}"})
     assert {one.check for one in find(moving)} == {"moves"}
 
@@ -845,7 +845,7 @@ def test_every_check_has_a_case() -> None:
 def test_a_copy_is_replaced_only_where_the_others_have_all_that_was_answered(
     copies: int, quorum: int, answering: int, replaceable: bool
 ) -> None:
-    """Any fewer than copies - quorum + 1 may lack an entry, and then the new copy waits for ever."""
+    """Fewer than copies - quorum + 1 copies may lack an entry, and then the new copy would wait for ever."""
     names = [f"j{number}" for number in range(1, copies + 1)]
     seen = healthy()
     one = seen.survey.journals[0]

@@ -1,4 +1,4 @@
-"""When is `--at`?"""
+"""The times that `--at` accepts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`journal prune` and `journal verify --archive`, on a journal that the oracle decided and an archive of real files."""
+"""`journal prune` and `journal verify --archive`, on a journal that the oracle decided and an archive of files."""
 
 import shutil
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ BOB = account_in(0, 2, 1)
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Directory]:
-    """A cluster of which j1 is the only copy, and does not run."""
+    """A cluster whose only copy, j1, does not run."""
     directory = make_map(tmp_path / "map.json", 2)
     directory.replace_members(directory.members(), ("j1",))
     yield directory
@@ -29,7 +29,7 @@ def directory(tmp_path: Path) -> Iterator[Directory]:
 
 @pytest.fixture
 def made(tmp_path: Path, directory: Directory) -> Path:
-    """Some sealed segments, all archived and behind a snapshot of both partitions."""
+    """Some sealed segments, all archived and covered by snapshots of both partitions."""
     journal = MadeJournal(tmp_path / "journal", segment_bytes_max=3000)
     journal.add(0, f"o - {ANN} 500 0 USD", f"o - {BOB} - 0 USD")
     journal.add(1, f"o - {account_in(1, 2)} - 0 USD")

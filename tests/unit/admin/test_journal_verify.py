@@ -1,4 +1,4 @@
-"""`wallet-admin journal verify` on directories: the same, behind, different; and a live copy that ends meanwhile."""
+"""`wallet-admin journal verify` on directories that are the same, behind or different, and on a copy that ends."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from wallet_engine.routing.model import JournalInfo
 
 
 def write(directory: Path, journal_id: str, entries: list[tuple[int, int, int]]) -> Path:
-    """A journal of (partition, seq, what): `what` makes entries of one seq differ."""
+    """Write a journal of (partition, seq, what). Entries of one seq differ when their `what` differs."""
     writer = JournalWriter(directory, journal_id)
     last: dict[int, str] = {}
     for partition, seq, what in entries:
@@ -44,7 +44,7 @@ def verify(*directories: Path) -> tuple[int, dict[str, Any]]:
 
 
 def test_behind_is_not_different(tmp_path: Path) -> None:
-    """Partitions may lie in any order; fewer entries of a partition are told, and no fault."""
+    """Partitions may be in any order. Fewer entries of a partition are reported, but are no fault."""
     one = write(tmp_path / "1", "j1", [(0, 1, 0), (1, 1, 0), (0, 2, 0)])
     other = write(tmp_path / "2", "j2", [(1, 1, 0), (0, 1, 0)])
     status, said = verify(one, other)
@@ -53,7 +53,7 @@ def test_behind_is_not_different(tmp_path: Path) -> None:
 
 
 def test_the_first_difference_is_named(tmp_path: Path) -> None:
-    """The copy in the minority, with partition, seq, file and offset."""
+    """The report names the copy in the minority, with partition, seq, file and offset."""
     same = [(0, seq, 0) for seq in range(1, 9)] + [(3, seq, 0) for seq in range(1, 21)]
     odd = same[:8] + [(3, seq, 7 if seq >= 13 else 0) for seq in range(1, 16)]
     copies = [

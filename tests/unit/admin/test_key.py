@@ -1,4 +1,4 @@
-"""`key create | list | show | rotate | revoke`: what is accepted, what is shown, and never a secret twice."""
+"""`key create | list | show | rotate | revoke`: accepted values, output, and no secret is shown twice."""
 
 import json
 import re
@@ -84,7 +84,7 @@ def test_a_key_from_its_creation_to_its_end(directory: Directory, flags: list[st
     assert answer("key", "revoke", "shop", "--yes", *flags)["revoked"] is True
     with pytest.raises(Unauthenticated):
         whose(directory, again["key"])
-    assert directory.api_keys.all() == {}  # and not None: the door stays closed
+    assert directory.api_keys.all() == {}  # not None, which would let everybody in
     node = directory.tree.get(KEYS)
     secrets = [text.rpartition("_")[2] for text in (shown, rotated["key"], again["key"])]
     kept = [str(node), *(record.what for record in audit_records(directory))]

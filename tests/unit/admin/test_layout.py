@@ -1,4 +1,4 @@
-"""Where things run: what one host takes with it, which switchovers even that out, and how alike findings are shown."""
+"""Placement on hosts: what the loss of a host takes, switchovers that spread primaries, and grouping of findings."""
 
 from dataclasses import replace
 
@@ -23,7 +23,10 @@ def node(address: str, *, primary: bool = False) -> NodeState:
 
 
 def laid_out(primaries: list[str], replicas: list[str], copies: list[str], quorum: int = 2) -> Facts:
-    """One shard for each primary, on that host, with its replica there; a journal copy on each host of `copies`."""
+    """Facts with one shard for each host in `primaries`, its replica on the host at the same index of `replicas`.
+
+    `copies`: hosts with a journal copy.
+    """
     shards = []
     for number, (first, second) in enumerate(zip(primaries, replicas, strict=True), 1):
         nodes = (node(f"{first}:{number}", primary=True), node(f"{second}:{10 + number}"))

@@ -1,4 +1,4 @@
-"""No finding's mend destroys anything: all that `doctor` can say, collected, and held to what may be said."""
+"""No mend of a finding destroys anything: collects all advice that `doctor` can give, and checks it."""
 
 import ast
 import functools
@@ -37,7 +37,7 @@ DESTRUCTIVE = re.compile(
     r"\b(FLUSHALL|FLUSHDB|UNLINK|DEL|HDEL|XTRIM|CLUSTER RESET|RESET HARD|DELSLOTS|DELSLOTSRANGE|FORGET|SHUTDOWN"
     r"|DEBUG|RENAME|RESTORE|SWAPDB|EXPIRE|deleteall|rmr|rm|truncate|dd|mkfs)\b"
 )
-#: What stands for what a person fills in.
+#: Placeholders that a person fills in, with an example of each.
 FILLED = {"NEW": "10.0.0.9:6379", "ROLE": "payer", "HOST:PORT": "10.0.0.9:6379"}
 PROGRAMS = {"wallet-admin": wallet_admin_cli, "wallet-engine": wallet_engine_cli}
 
@@ -68,13 +68,13 @@ def is_harmless(mend: mends.Mend) -> None:
             words = [FILLED.get(word, word) for word in shlex.split(command.replace("HOST:PORT", "h:1"))]
             if words[0] in PROGRAMS:
                 parse(PROGRAMS[words[0]], words)
-    if mend.line:  # the whole of it may be pasted
+    if mend.line:  # the whole line may be pasted
         checked = subprocess.run(["bash", "-n", "-c", str(mend)], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stderr
 
 
 def test_a_test_runs_each_command_in_the_state_that_prints_it() -> None:
-    """It fails when it does not (`support/workers.py`), so this looks at what there is."""
+    """The suite fails when a named test does not run (`support/workers.py`); this checks that each command has one."""
     printed = {(found.check, shape(line)) for _, found in all_findings() for line in found.mend.lines}
     assert printed == RUN_BY.keys()
     for file, _, test in (by.partition("::") for by in RUN_BY.values()):
@@ -88,7 +88,7 @@ def test_a_test_runs_each_command_in_the_state_that_prints_it() -> None:
 
 
 def parse(program: click.Command, words: list[str]) -> None:
-    """As the program does it, without running the verb. Raises `click.UsageError`."""
+    """Parse a command line as the program does, without running the verb. Raises `click.UsageError`."""
     context = program.make_context(words[0], words[1:])
     while isinstance(program, click.Group):
         rest = [*context._protected_args, *context.args]
@@ -146,7 +146,7 @@ MODULES = (certificates, findings, followers, layout, payments, redis_findings)
 
 
 def test_the_cases_make_every_mend_that_there_is() -> None:
-    """Each place that makes a line or a word of advice is reached: what no case reaches is not looked at above."""
+    """The cases reach each place in the code that makes advice. Advice that no case reaches would not be checked."""
     wanted = {
         (module.__file__, node.lineno, node.end_lineno or 0)
         for module in MODULES
@@ -175,14 +175,14 @@ def test_the_cases_make_every_mend_that_there_is() -> None:
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """What the module may say: its strings, help texts among them, and pieces of f-strings."""
+    """All text that a module may print: its strings, including help texts, and the parts of f-strings."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 
 
 def test_nowhere_is_a_person_told_to_empty_a_node() -> None:
-    """Not in an error, a help text or a runbook. Commands that the code itself sends are single words."""
+    """No error, help text or runbook says so. Commands that the code itself sends are single words."""
     folder = Path(wallet_engine.__file__).parent
     told = {
         (path.name, text)

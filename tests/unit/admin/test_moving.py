@@ -1,4 +1,4 @@
-"""What a move decides without a network: which fields an entry touches, which partitions should move where."""
+"""The decisions of a move without a network: the fields that an entry touches, and which partitions move where."""
 
 import random
 
@@ -42,7 +42,7 @@ def test_rebalance_by_weight() -> None:
 
 
 def test_no_changed_field_is_missed() -> None:
-    """Whatever an entry changes in a hash is among the fields that a copy reads again."""
+    """A copy reads again every field that an entry changes in a hash."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     batches = RandomBatches(seed)

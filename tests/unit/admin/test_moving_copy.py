@@ -1,4 +1,4 @@
-"""The comparison of a copy with a partition that changes while it is read."""
+"""Compares a copy with a partition that changes while it is read."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +11,10 @@ META = {"state": "live", "epoch": "1", "window": "1", "seq": "0", "trimmed": "0"
 
 
 class Node:
-    """One hash, of one account; the source's scan returns it once for each of `scanned`, the last of which it stays."""
+    """A node with one hash of one account. A scan returns the account once with each value of `scanned`.
+
+    The last value is the final one.
+    """
 
     def __init__(self, scanned: list[bytes]) -> None:
         self.keys = PartitionKeys("3")
@@ -48,7 +51,7 @@ class Node:
 
 
 def test_a_field_that_a_scan_returns_twice_counts_once() -> None:
-    """Redis may return one again, and it may have changed before each time: the sides are equal once it is copied."""
+    """A scan may return a field twice, changed in between. The sides are equal once the last value is copied."""
     for scanned in (
         [b"1", b"2", b"3"],
         [b"2", b"3"],

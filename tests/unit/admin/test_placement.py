@@ -1,4 +1,4 @@
-"""Which slots must be on which shard before a cluster can be written down."""
+"""The slots that each shard must have before a cluster can be written into the directory."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_slots_lie_as_needed() -> None:
     wanted = [("a", "h:1", (0, 1), "0-8191"), ("b", "h:3", (2, 3), "8192-16383")]
     assert plan() == wanted
     assert plan(replica("h:1"), primary("h:2", LOW))[0][1] == "h:2"
-    # What a shard has beyond its need belongs to no other.
+    # A shard may have more slots than it needs, if no other shard needs them.
     assert plan(primary("h:1", range(0, 4096), range(4096, 8192))) == wanted
 
 

@@ -1,4 +1,4 @@
-"""G2: `verify` holds what a refund says of its original against the original's entry."""
+"""G2: `verify` compares what a refund says about its original with the original's entry."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ FIELD, OTHER = transfer_field("alice", txid(1)), transfer_field("alice", txid(2)
 
 @pytest.fixture
 def journal(tmp_path: Path) -> MadeJournal:
-    """0.2.0 is alice's debit of 50 for bob of partition 1, received; 1.4.0 is bob's transfer of 30 to carl."""
+    """0.2.0 is alice's debit of 50 for bob in partition 1, which he received. 1.4.0 is bob's transfer of 30 to carl."""
     made = MadeJournal(tmp_path / "j", segment_bytes_max=2000)
     made.add(0, "o - alice - 0 USD", f"t {txid(9)} @bank alice 900 USD")
     made.add(0, f"d {txid(1)} alice bob 50 USD", f"d {txid(2)} alice bob 70 USD")
@@ -32,7 +32,7 @@ def faults(journal: MadeJournal, status: int) -> list[str]:
 
 
 def refund(journal: MadeJournal, number: int, evidence: str, minor: int) -> None:
-    """From bob of partition 1 to the payer in partition 0, whole."""
+    """Add a whole refund from bob in partition 1 to the payer in partition 0."""
     journal.add(1, f"z {txid(number)} bob {evidence} {minor} USD")
     seq = journal.states[1].seq
     journal.add(0, f"c 1.{seq} {evidence.partition('|')[0]} 0 {minor} USD")
@@ -50,13 +50,13 @@ def test_refunds_of_what_was_paid(journal: MadeJournal) -> None:
     ("evidence", "minor", "said"),
     [
         (f"alice|{FIELD}|0.2.0|c|60|60", 60, "and it is"),  # more than it was
-        (f"alice|{OTHER}|0.2.0|c|50|50", 50, "and it is"),  # its total counted for another
+        (f"alice|{OTHER}|0.2.0|c|50|50", 50, "and it is"),  # its total is counted for another transfer
         (f"carl|{FIELD}|0.2.0|c|50|50", 50, "and it is"),  # for somebody else
         (f"alice|{FIELD}|0.2.0|c|50|50", 50, ""),
     ],
 )
 def test_evidence_that_is_not_so(journal: MadeJournal, evidence: str, minor: int, said: str) -> None:
-    """The script believes it, for it cannot see the other partition: `verify` can."""
+    """The script believes the evidence, since it cannot see the other partition. `verify` can."""
     if evidence.startswith("carl"):
         journal.add(0, "o - carl - 0 USD")
     refund(journal, 10, evidence, minor)
@@ -66,7 +66,7 @@ def test_evidence_that_is_not_so(journal: MadeJournal, evidence: str, minor: int
 
 
 def test_one_original_under_two_names(journal: MadeJournal) -> None:
-    """Two refunds, each within the total of its field, and together more than was paid."""
+    """Two refunds, each within the total of its field, but together more than was paid."""
     refund(journal, 10, f"alice|{FIELD}|0.2.0|c|50|50", 50)
     refund(journal, 11, f"alice|{OTHER}|0.2.0|c|50|50", 50)
     found = faults(journal, 1)

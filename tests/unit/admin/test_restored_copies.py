@@ -1,4 +1,4 @@
-"""Which journal copies count after a restore: never those of an old file without somebody saying so."""
+"""The journal copies that count after a restore: those of an old file count only if a person confirms it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Who follows the journal for what, as `status` and `doctor` have it from the tree."""
+"""The followers and their sinks, as `status` and `doctor` read them from the tree."""
 
 from contextlib import closing
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tables on a narrow terminal: columns go, or text is folded, and nothing is cut."""
+"""Tables on a narrow terminal: columns are left out or text is folded, but no text is cut off."""
 
 import io
 
@@ -61,7 +61,7 @@ def test_the_state_of_the_history_is_told_in_full(width: int) -> None:
 
 
 def test_a_pipe_folds_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is searched for line by line was folded at 160 columns."""
+    """Output for `grep` was folded at 160 columns."""
     monkeypatch.delenv("COLUMNS", raising=False)
     path = "/mnt/" + "d" * 300
     table = plain_table("journal", "where", "memory")

@@ -1,4 +1,4 @@
-"""A timeline begins with what began it, and goes on by time; in one millisecond an effect follows its cause."""
+"""A timeline starts with its first cause and is ordered by time. Within a millisecond, effects follow causes."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def step(kind: str, time_ms: int, partition: int) -> Step:
 
 @pytest.mark.parametrize("begins", ["d", "q", "z"])
 def test_an_effect_never_stands_before_its_cause(begins: str) -> None:
-    """The receiver's node may be some milliseconds behind."""
+    """The clock of the receiver's node may be some milliseconds behind."""
     undo = {"d": "r", "q": "u", "z": "j"}[begins]
     for times in ((7, 7, 7, 7), (8, 7, 8, 8), (7, 8, 9, 10)):
         steps = [

@@ -1,4 +1,4 @@
-"""`wallet-admin verify --offline`: the journal alone. G2, G6, G7."""
+"""`wallet-admin verify --offline`: checks the journal alone. G2, G6, G7."""
 
 import random
 from pathlib import Path
@@ -21,7 +21,7 @@ from wallet_engine.domain.entry import parse_header
 
 @pytest.fixture
 def journal(tmp_path: Path) -> MadeJournal:
-    """Three partitions over several segments, one debit under way."""
+    """Three partitions over several segments, with one debit that is not credited yet."""
     made = MadeJournal(tmp_path / "j", segment_bytes_max=2000)
     numbers = random.Random(1)
     for partition in range(3):
@@ -39,7 +39,7 @@ def verify(path: Path, status: int = 0) -> dict[str, object]:
 
 
 def test_a_whole_journal(journal: MadeJournal, tmp_path: Path) -> None:
-    """Also while it is open for writing; nothing but the directory is needed."""
+    """Verification needs only the directory. It also works while the journal is open for writing."""
     assert verify(journal.directory) == {
         "ok": True,
         "offline": True,
@@ -105,7 +105,7 @@ def test_a_lost_segment(journal: MadeJournal) -> None:
 def test_an_entry_with_right_hashes_that_did_not_happen(
     journal: MadeJournal, line: str, outcomes: str, said: str
 ) -> None:
-    """An attacker who can write the file can make every hash right, but not the outcomes."""
+    """An attacker who can write the file can compute valid hashes, but cannot make false outcomes valid."""
     state = journal.states[2]
     payload = payload_of(state, "f" * 16, START_MS + 10**6, state.window, outcomes, line.format(txid(5000)))
     journal.append_anything(2, payload)

@@ -1,4 +1,4 @@
-"""Archiving of sealed segments with real commands: in order, retried, ended with the journal."""
+"""Archives sealed segments with real commands: in order, with retries, until the journal ends."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sealed(directory: Path, count: int) -> None:
-    """Let the journal have `count` sealed segments more."""
+    """Add `count` sealed segments to the journal."""
     writer = JournalWriter(directory, "sample", segment_bytes_max=2000)
     for _ in range(count):
         append(writer, 0, 20)
@@ -54,7 +54,7 @@ def archive_until(
     tell: Tell = ignore,
     metrics: Metrics | None = None,
 ) -> Metrics:
-    """Run an archiver until the condition holds."""
+    """Run an archiver until the condition is true."""
     metrics = metrics or Metrics()
 
     async def run() -> None:
@@ -121,7 +121,7 @@ def test_a_restart_goes_on_with_what_was_not_archived(tmp_path: Path) -> None:
 
 
 def test_rewritten_segments_are_archived_again_under_names_that_tell(tmp_path: Path) -> None:
-    """Also those that were archived before; what the archive holds of each number last is the journal as it is."""
+    """Segments that were archived before, too. The latest archived file of each number is the present journal."""
     journal, archive, restored = tmp_path / "j", tmp_path / "archive", tmp_path / "restored"
     archive.mkdir()
     command = f"test ! -e {archive}/%f && cp %p {archive}/%f"
@@ -131,9 +131,7 @@ def test_rewritten_segments_are_archived_again_under_names_that_tell(tmp_path: P
 
     for branch in ("", "b", "c"):
         writer = JournalWriter(journal, "sample", segment_bytes_max=2000)
-        if (
-            branch
-        ):  # what was archived last was of a chain that was not chosen; 35 stands in the second segment
+        if branch:  # the last archived segments are of the rejected chain; entry 35 is in the second one
             writer.begin_rewrite()
             assert writer.rewrite({0: 35 if branch == "b" else 55})
         for seq in range(writer.position(0).seq + 1, 81):
@@ -148,7 +146,7 @@ def test_rewritten_segments_are_archived_again_under_names_that_tell(tmp_path: P
     assert {name[8:] for name in names} == {".wal", "-r1.wal", "-r2.wal"}
     restored.mkdir()
     for name in sorted(names, key=lambda name: (name[:8], name[8:] != ".wal", name)):
-        shutil.copy(archive / name, restored / f"{name[:8]}.wal")  # the later takes the place of the earlier
+        shutil.copy(archive / name, restored / f"{name[:8]}.wal")  # a later file replaces an earlier one
     for path in restored.iterdir():
         assert path.read_bytes() == (journal / path.name).read_bytes(), path.name
     assert len(list(restored.iterdir())) == read_archived(journal).number
@@ -156,7 +154,7 @@ def test_rewritten_segments_are_archived_again_under_names_that_tell(tmp_path: P
 
 
 def test_a_rewrite_while_a_segment_is_archived_brings_it_again() -> None:
-    """The note says of how many rewrites the archive knows: segments from the first of the others on follow."""
+    """The note has the number of rewrites that the archive knows. Segments from the first later rewrite on follow."""
     assert Archived(7, 0).next([]) == 8
     assert Archived(7, 0).next([9]) == 8
     assert Archived(7, 0).next([5]) == 5
@@ -276,7 +274,7 @@ def test_the_newest_snapshots_are_archived_behind_the_segments(tmp_path: Path) -
     assert segments
     assert all(line.endswith(".wal of j1") for line in segments)
     assert (archive / name).read_bytes() == newest.read_bytes()
-    (journal / "rewrites").write_text("00000001\n")  # what is made anew then may be another text
+    (journal / "rewrites").write_text("00000001\n")  # the rewritten segments may have other contents
     again = f"{newest.stem}-v{SNAPSHOT_VERSION}-r1.snapshot"
     archive_until(journal, command, lambda: again in read_archived_snapshots(journal))
     assert read_archived_snapshots(journal) == {again}

@@ -1,4 +1,4 @@
-"""A journal copy tells whose certificate ends within a month, of those that are connected to it."""
+"""A journal copy reports connected processes whose certificates end within a month."""
 
 import time
 from pathlib import Path

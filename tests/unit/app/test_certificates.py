@@ -1,4 +1,4 @@
-"""Where a process shows its metrics to whom, and which certificates it tells of."""
+"""Where a process serves its metrics, to which clients, and the certificates in its metrics."""
 
 import re
 import shutil
@@ -53,7 +53,7 @@ def read(port: int, tls: ssl.SSLContext | None = None) -> str:
     [
         (PeerMode.REQUIRED, "0.0.0.0", False),
         (PeerMode.REQUIRED, "127.0.0.1", True),
-        # Only with --insecure.
+        # Accepted only with --insecure.
         (PeerMode.OPTIONAL, "0.0.0.0", True),
         (None, "0.0.0.0", True),
     ],
@@ -78,7 +78,7 @@ def test_g13_beyond_loopback_metrics_are_for_who_says_who_he_is(
 def test_g13_prometheus_scrapes_a_journal_by_the_configuration_that_we_ship(
     authority: Authority, tmp_path: Path
 ) -> None:
-    """And not without its certificate, or one whose name is another's."""
+    """It gets nothing without its certificate, or with a certificate of another name."""
     port, unnamed = free_port(), free_port()
     for where, name, hosts in ((port, "j2", ["127.0.0.1"]), (unnamed, "j1", [])):
         peer_tls.use(
@@ -109,7 +109,7 @@ def test_g13_prometheus_scrapes_a_journal_by_the_configuration_that_we_ship(
 
         wait_until(lambda: found() and "unknown" not in found().values(), "all were scraped", 30.0, found)
         assert found()["ours"] == "up"
-        # It is told why, or meets the end of the connection before: that is Prometheus' luck.
+        # Prometheus reports the reason, or only the end of the connection if that arrives first.
         assert re.search("certificate required|broken pipe|connection reset", found()["bare"]), found()
         assert "doesn't contain any IP SANs" in found()["unnamed"]
 

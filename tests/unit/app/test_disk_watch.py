@@ -1,4 +1,4 @@
-"""When a disk that fills is told of."""
+"""When a disk that fills is reported."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ GB = 10**9
     ("looks", "told"),
     [
         ([(0, 100 * GB)], ""),
-        ([(0, 100 * GB), (RATE_S_MIN - 1, 1 * GB)], ""),  # too short to say
+        ([(0, 100 * GB), (RATE_S_MIN - 1, 1 * GB)], ""),  # too short for a rate
         ([(0, 100 * GB), (3600, 100 * GB)], ""),
         ([(0, 100 * GB), (3600, 101 * GB)], ""),
         ([(0, 100 * GB), (3600, 99 * GB)], ""),  # 99 hours
@@ -21,8 +21,8 @@ GB = 10**9
             [(0, 100 * GB), (3600, 90 * GB)],
             "disk: 90.0 GB are free, which last 9.0 h at the rate of the last 1.0 h",
         ),
-        ([(0, 100 * GB), (3600, 90 * GB), (7200, 100 * GB)], ""),  # somebody made room
-        # What is older than a day is over.
+        ([(0, 100 * GB), (3600, 90 * GB), (7200, 100 * GB)], ""),  # files were deleted
+        # Readings older than a day do not count.
         ([(0, 1000 * GB), (3600, 100 * GB), (90_000, 99 * GB)], ""),
     ],
 )

@@ -1,4 +1,4 @@
-"""Where a process listens and what it registers: never an address at which nobody finds it."""
+"""Where a process listens and what it registers: never an address at which others cannot reach it."""
 
 import socket
 

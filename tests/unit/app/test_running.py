@@ -1,4 +1,4 @@
-"""A process ends when it is told to, whatever it is at."""
+"""A process ends when it is told to, whatever it does at the moment."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ run(main, "info", float(sys.argv[2]))
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_g10_a_signal_ends_a_process(busy: str, stop_s_max: float, status: int, number: int) -> None:
-    """At once when it can, and within the time it has when its loop or a thread is busy."""
+    """It ends at once if possible, and within its limit when the event loop or a thread is busy."""
     command = [sys.executable, "-c", PROGRAM, busy, str(stop_s_max)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -70,9 +70,9 @@ def test_a_process_takes_its_turn(name: str) -> None:
 @pytest.mark.parametrize("name", ["normal", "low", "idle"])
 @pytest.mark.parametrize("leads", [True, False])
 def test_a_turn_counts_among_sessions_too(name: str, leads: bool) -> None:
-    """Where the kernel shares cores among sessions. One that others share is left as it is.
+    """Where the kernel shares cores among sessions, a session of its own gets the low weight. A shared one does not.
 
-    A session that is in no group of its own, as one that started with the machine, has nothing in the file.
+    A session without its own group, such as one that started with the machine, has no line in the file.
     """
     if not Path("/proc/self/autogroup").exists():
         pytest.skip("this kernel does not group processes by session")

@@ -1,4 +1,4 @@
-"""A process that stands still is told of by the thread that shows its metrics."""
+"""When the event loop stands still, the thread that serves the metrics reports it."""
 
 import asyncio
 import threading
@@ -33,7 +33,7 @@ def test_it_is_said_while_everything_else_waits(monkeypatch: pytest.MonkeyPatch)
         await asyncio.sleep(0)
         looking = threading.Thread(target=look)
         looking.start()
-        seen.wait(30)  # the event loop goes on no more than it does while a disk hangs
+        seen.wait(30)  # blocks the event loop, as a hanging disk does
         looking.join()
         deadline = time.monotonic() + 30
         while stalled_s() and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Traces are sent where somebody wants them, and cost nothing elsewhere, not even a package."""
+"""Traces are sent only when configured. Otherwise they cost nothing, not even an installed package."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,4 @@
-"""What fails beside payments is kept with the time of its first failure, until it goes well."""
+"""A failure beside payments is kept, with the time of its first occurrence, until the work succeeds."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ def test_troubles_are_kept_until_they_are_over() -> None:
         (first, second) = troubles.now()
         assert (first.what, second.what) == ("1.wal: status 1", "status 2")
 
-        archive("1.wal: status 1")  # the same again is no news
+        archive("1.wal: status 1")  # the same failure again changes nothing
         assert not troubles._changed.is_set()
         await asyncio.sleep(0.002)
         archive("1.wal: status 7")

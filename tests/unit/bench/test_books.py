@@ -1,4 +1,4 @@
-"""Books that do not add up are found, each in its own way."""
+"""Each kind of fault in the books is found."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The command line says what it takes, and refuses what it does not."""
+"""The command line shows its options, and refuses invalid ones."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def test_wrong_usage_exits_2(words: list[str]) -> None:
 
 
 def without(module: str, code: str) -> subprocess.CompletedProcess[str]:
-    """The code in an interpreter that lacks the module."""
+    """Run the code in an interpreter without this module."""
     return subprocess.run(
         [sys.executable, "-c", f"import sys; sys.modules[{module!r}] = None; {code}"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Two runs row by row, and the table of targets."""
+"""Compares two runs row by row; the table of targets."""
 
 import json
 from pathlib import Path

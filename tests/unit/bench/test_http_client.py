@@ -1,4 +1,4 @@
-"""The hand-made HTTP client: answers in any pieces, and requests that the server's parser accepts."""
+"""The HTTP client of the benchmark: answers that arrive in pieces, and requests that the server's parser accepts."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ ANSWER = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 
 
 
 class Wire:
-    """What a caller writes to."""
+    """The transport of a caller: keeps what is written."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Percentiles told by the histogram, against percentiles of the sorted values."""
+"""Percentiles of the histogram, compared with percentiles of the sorted values."""
 
 import math
 import secrets

@@ -1,4 +1,4 @@
-"""In which order a report measures, and what it makes of an interruption."""
+"""The order in which a report measures, and how it continues after an interruption."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,11 +21,11 @@ OTHERS = [
 
 
 class Interrupted(Exception):
-    """After so many runs."""
+    """Raised after a given number of runs."""
 
 
 class Bench:
-    """Stands for a session: a run of it takes no time, and transfers as many a second as there were runs before."""
+    """A session whose runs take no time. The throughput of a run is the number of runs before it."""
 
     def __init__(self, runs_max: int, before: int = 0) -> None:
         self.names: list[str] = []
@@ -62,7 +62,7 @@ class Bench:
 
 
 def measured(bench: Bench, parts: Parts) -> list[str]:
-    """The names of the runs that were done until an interruption."""
+    """The names of the runs until an interruption."""
     with pytest.raises(Interrupted):
         Matrix(cast(Session, bench), Extent(runs=3), parts, None, None).measure()
     return bench.names
@@ -72,7 +72,7 @@ def test_the_rows_of_the_targets_take_turns_on_new_clusters(tmp_path: Path) -> N
     parts = Parts(tmp_path / "partial.json", {}, resume=False)
     bench = Bench(21)
     names = measured(bench, parts)
-    # Runs 1, 8 and 15 are of single transfers: half of what each has reached arrives in the next one.
+    # Runs 1, 8 and 15 are of single transfers. The run after each has half of its throughput as arrival rate.
     turns = [[SINGLE, f"{SINGLE} at {half}/s", *OTHERS] for half in (50, 400, 750)]
     assert names == [name for turn in turns for name in turn]
     assert bench.clusters == 21 + 1

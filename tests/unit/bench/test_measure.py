@@ -1,4 +1,4 @@
-"""What is read from /proc, on the lines that proc(5) describes."""
+"""Reading /proc, with lines as proc(5) describes them."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ def test_this_process_is_found() -> None:
 
 def moment(at_s: float, total: int, idle: int, steal: int, *processes: tuple[int, str, float, int]) -> Moment:
     known = {pid: ProcessTimes(name, cpu_s, started) for pid, name, cpu_s, started in processes}
-    loops = Loops(int(at_s) * 10, at_s * 0.004, 0.0002)  # 0.4 ms each, the best of them half of that
+    loops = Loops(int(at_s) * 10, at_s * 0.004, 0.0002)  # 0.4 ms each, the best one 0.2 ms
     return Moment(at_s, known, MachineTimes(total * TICKS, idle * TICKS, steal * TICKS), loops)
 
 
@@ -95,7 +95,7 @@ def test_a_program_in_python_is_called_by_its_module(tmp_path: Path, words: list
 
 def test_cores_are_as_fast_as_the_mean_loop_against_the_best_one() -> None:
     before, after = Loops(100, 1.0, 0.002), Loops(110, 1.04, 0.001)
-    assert core_speed(before, after) == pytest.approx(0.25)  # ten loops of 4 ms, one of 1 ms at some time
+    assert core_speed(before, after) == pytest.approx(0.25)  # ten loops of 4 ms; the best one ever took 1 ms
     assert core_speed(after, after) == 0
 
 

@@ -1,4 +1,4 @@
-"""The model of cost per transfer, and the plan made with it."""
+"""The model of the cost per transfer, and the plan that uses it."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def document(batch: int, operations: float, redis: float, api: float, journal: f
     }
 
 
-#: Costs of exactly 6 + 400 / operations, 10 + 1000 / batch and 1 + 100 / operations µs.
+#: Costs in µs of exactly 6 + 400 / operations, 10 + 1000 / batch and 1 + 100 / operations.
 RUNS = [document(1000, 100, 10, 11, 2), document(100, 20, 26, 20, 6), document(10, 4, 106, 110, 26)]
 
 
@@ -58,7 +58,7 @@ def test_a_million_transfers_are_planned_in_whole_machines() -> None:
         remembered_bytes=100.0,
         machines=Machines(utilisation=0.5, node_bytes=64e9, disk_bytes_per_s=30e6, accounts=10**8),
     )
-    # 10 s of Redis CPU a second on nodes that may be half busy; 11 of API; 2 of journal.
+    # Per second: 10 s of Redis CPU, 11 s of API, 2 s of journal, on cores that may be half busy.
     assert (plan["redis_nodes_for_cpu"], plan["api_processes"], plan["journal_processes"]) == (20, 22, 4)
     assert plan["journal_bytes_per_s"] == 100_000_000
     assert plan["journal_disks_for_bytes"] == 4

@@ -28,7 +28,7 @@ def test_arrivals_come_at_the_rate_and_without_memory(rng: Random) -> None:
     assert moments[0] > 50.0
     gaps = [later - sooner for sooner, later in pairwise(moments)]
     beyond = sum(gap > 0.001 for gap in gaps) / len(gaps)
-    assert beyond == pytest.approx(0.3679, abs=0.02)  # 1/e of the gaps of a Poisson process exceed the mean
+    assert beyond == pytest.approx(0.3679, abs=0.02)  # in a Poisson process 1/e of the gaps exceed the mean
 
 
 def test_each_arrival_is_handed_out_once_however_often_one_looks(rng: Random) -> None:
@@ -100,7 +100,7 @@ def test_looking_for_arrivals_takes_no_core_of_its_own(rng: Random, monkeypatch:
         loop.stop()
         return time.perf_counter() - began_s
 
-    lasted_s = uvloop.run(idle())  # its timers are what the benchmark runs on
+    lasted_s = uvloop.run(idle())  # the benchmark uses its timers
     assert looks <= 2 * lasted_s / pacing.TICK_S_MIN
 
 

@@ -1,4 +1,4 @@
-"""What an interrupted report keeps, and what may be put into one."""
+"""The parts that an interrupted report keeps, and which results may be added to a report."""
 
 from pathlib import Path
 from typing import Any

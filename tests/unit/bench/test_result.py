@@ -1,4 +1,4 @@
-"""The document that scripts read, and the table."""
+"""The document of a run, which scripts read, and its table."""
 
 import asyncio
 import json
@@ -71,13 +71,13 @@ def test_a_door_without_an_api_has_none_of_its_cpu() -> None:
     figures = replace(RESULT.figures, usage=replace(RESULT.figures.usage, cpu_s={"redis": 0.0, "load": 1.0}))
     result = replace(RESULT, figures=figures)
     assert result.cpu_us("api") == 0
-    assert result.per_node_tps == 0  # less than a tick of CPU says nothing
+    assert result.per_node_tps == 0  # less than a tick of CPU gives no rate
 
 
 @pytest.mark.parametrize(("rate", "kept_up"), [(51.0, True), (52.0, False)])
 def test_an_overloaded_open_loop_says_so(rate: float, kept_up: bool) -> None:
     document = replace(RESULT, plan=replace(RESULT.plan, rate=rate)).document()
-    assert document["kept_up"] is kept_up  # 50 requests a second were answered
+    assert document["kept_up"] is kept_up  # 50 requests per second were answered
     assert ("(overloaded)" in results_table([document])) is not kept_up
     assert (document["loop"], document["arrivals_per_s"]) == ("open", rate)
 

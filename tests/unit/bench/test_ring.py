@@ -1,4 +1,4 @@
-"""Requests handed out in turn, under numbers that never come twice."""
+"""Requests are given out in turn, with numbers that never repeat."""
 
 from random import Random
 

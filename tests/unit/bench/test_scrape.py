@@ -1,4 +1,4 @@
-"""Reading metrics of processes that are busy with a benchmark."""
+"""Reads metrics of processes that are busy with a benchmark."""
 
 import socket
 import threading
@@ -14,7 +14,7 @@ _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\nconnection: close\r\n\r\nwal
 
 @contextmanager
 def busy_server(ignored: int) -> Iterator[str]:
-    """Takes connections, says nothing on the first ones, and answers those that come then."""
+    """A server that does not answer the first `ignored` connections, and answers later ones."""
     listener = socket.create_server(("127.0.0.1", 0))
     taken: list[socket.socket] = []
 

@@ -1,4 +1,4 @@
-"""Stopping the bench stops what it has started."""
+"""Stopping the benchmark stops all that it started."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""The text-book table, and medians of several runs."""
+"""The textbook table, and medians of several runs."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_a_part_of_a_node_is_a_node() -> None:
 def test_the_measured_node_does_whole_transfers() -> None:
     assert textbook_rows(110_000.0)[-1] == ["measured", "220,000", "10"]
     assert [row[2] for row in textbook_rows(1.0)[:3]] == ["20,000", "2,000", "200"]
-    assert len(textbook_rows(0.0)) == 3  # less than a tick of CPU says nothing
+    assert len(textbook_rows(0.0)) == 3  # less than a tick of CPU gives no row
 
 
 def document(tps: float, redis: float, p99: float) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The report made of figures: every section is there, its plots are SVG, and it can be compared with another."""
+"""The report made from figures: it has every section, its plots are SVG, and two reports can be compared."""
 
 import gzip
 import json
@@ -29,7 +29,7 @@ MACHINE = {"cpu": "Some CPU", "cores": 2, "memory_gib": 4, "kernel": "6.1", "pyt
 def measured(
     door: str, batch: int, tps: int, *, rate: float | None = None, accounts: int = 100_000, runs: int = 1
 ) -> dict[str, Any]:
-    """The document of a run in which everything took its CPU in proportion."""
+    """The document of a run, with all CPU figures in proportion."""
     figures = Figures(
         seconds=10.0,
         counts=Counts(tps * 10 // batch, tps * 10, 0, 0),
@@ -130,7 +130,7 @@ def test_a_report_has_every_section_and_its_plots(tmp_path: Path) -> None:
 
 
 def test_plots_number_their_axes_as_people_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not by powers of ten, and not by too few of them to read a point by."""
+    """With labels such as 2,000, not powers of ten, and enough of them to read a point."""
     drawn: list[Figure] = []
     monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
     runs = [

@@ -1,4 +1,4 @@
-"""Each call of the interface has a method, and both clients have the same ones."""
+"""Each call of the HTTP API has a method, and both clients have the same methods."""
 
 import inspect
 import re
@@ -11,10 +11,10 @@ import pytest
 from wallet_engine.client import AsyncWallet, OutcomeUnknown, Wallet, WalletError
 from wallet_engine.http.endpoints import ENDPOINTS
 
-#: For machines that watch a process, and for people who read.
+#: Endpoints without a method: for monitoring, and for people.
 NO_METHOD = {"/metrics", "/openapi.json", "/docs"}
 TXID = "6f1c1a3e-0f4b-4c53-9a53-0d6f2f4e8b11"
-#: Parameter of a method -> what is given.
+#: Parameter of a method -> the value that is given.
 GIVEN: dict[str, Any] = {
     "account_id": "alice",
     "from_account": "alice",
@@ -40,7 +40,7 @@ def methods(kind: type[object]) -> set[str]:
 
 
 def asked_by(name: str) -> list[tuple[str, str]]:
-    """Method and path of what a method of the client asks for."""
+    """HTTP method and path of the requests of a client's method."""
     asked: list[tuple[str, str]] = []
 
     def server(request: httpx.Request) -> httpx.Response:
@@ -48,7 +48,7 @@ def asked_by(name: str) -> list[tuple[str, str]]:
         return httpx.Response(404, json={"code": "not_found"})
 
     with Wallet("http://wallet.test", transport=httpx.MockTransport(server)) as wallet:
-        parameters = inspect.signature(getattr(Wallet, name)).parameters.values()  # those of its call
+        parameters = inspect.signature(getattr(Wallet, name)).parameters.values()  # those of the call
         given = [GIVEN[each.name] for each in parameters if each.default is each.empty]
         with pytest.raises(WalletError, match="not_found"):
             list(getattr(wallet, name)(*given))

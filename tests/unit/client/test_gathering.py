@@ -1,4 +1,4 @@
-"""Single transfers of many coroutines as batches: each gets its own answer, whatever becomes of the others."""
+"""Single transfers of many coroutines sent as batches: each gets its own answer, independent of the others."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ async def funded(wallet: AsyncWallet, accounts: int, funds: str) -> list[str]:
 
 
 def counted(wallet: AsyncFakeWallet) -> Counter[str]:
-    """How often each path was called from now on."""
+    """Counts the requests to each path from now on."""
     paths: Counter[str] = Counter()
 
     async def count(request: httpx.Request) -> None:
@@ -101,7 +101,7 @@ def test_one_whose_outcome_is_unknown_is_asked_for_again() -> None:
 
 
 def test_an_answer_with_too_few_results_leaves_no_caller_waiting() -> None:
-    """No result says whose it is missing: each transfer is sent again with its id, which says what became of it."""
+    """It is unknown whose result is missing. So each transfer is sent again alone, with the same id."""
 
     def answers(path: str, body: dict[str, Any]) -> httpx.Response:
         if path.endswith("/batch"):

@@ -1,4 +1,4 @@
-"""What a program that pays has to load."""
+"""The modules that a program with the client must load."""
 
 import subprocess
 import sys

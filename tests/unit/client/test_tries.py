@@ -1,4 +1,4 @@
-"""When a call is tried again, how long it waits, and what it ends in; against a server that answers as told."""
+"""Retries of a call, their waits, and the final answer or error, against a server with scripted answers."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ def paid() -> httpx.Response:
 
 
 class Scripted:
-    """A server that gives these answers, one after another; it keeps the bodies that came."""
+    """A server that gives these answers, one after another. It keeps the bodies of the requests."""
 
     def __init__(self, *answers: Answer) -> None:
         self._answers = iter(answers)
@@ -53,7 +53,7 @@ class Scripted:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What the client has slept; it sleeps no time."""
+    """The seconds that the client would have slept. It does not really sleep."""
     slept: list[float] = []
     monkeypatch.setattr(wallet.time, "sleep", slept.append)
     return slept
@@ -144,7 +144,7 @@ def test_an_answer_of_a_proxy_is_not_tried_again(waits: list[float]) -> None:
 
 
 def test_retry_after_is_obeyed(waits: list[float]) -> None:
-    """The wallet gives seconds; a proxy may give a date."""
+    """The service sends seconds; a proxy may send a date."""
     then = format_datetime(datetime.now(UTC) + timedelta(seconds=9), usegmt=True)
     dated = httpx.Response(429, headers={"retry-after": then})
     server = Scripted(problem(503, "overloaded", retryable=True, retry_after="3"), dated, paid())
@@ -178,7 +178,7 @@ def test_an_unknown_outcome_has_the_error_of_the_last_try_as_its_cause(
 
 
 def test_the_deadline_covers_the_wait_for_a_connection() -> None:
-    """All connections are taken by calls that may wait long for events."""
+    """All connections are in use by calls that wait for events."""
 
     async def silent(request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(60)
@@ -243,7 +243,7 @@ def test_waits_are_random_below_a_bound_that_doubles() -> None:
 
 
 def test_where_nobody_listens_the_tries_outlast_a_restart(waits: list[float]) -> None:
-    """Four waits of 0.75 s together, in the mean, did not."""
+    """Four waits with a mean of 0.75 s in sum did not."""
     with connected(Scripted(*[httpx.ConnectError("refused")] * 5)) as made:
         made._policy = Policy(random=lambda: 1.0)
         with pytest.raises(OutcomeUnknown):
@@ -303,7 +303,7 @@ def test_an_error_says_by_which_id_the_service_knows_the_request(waits: list[flo
 
 
 def drip(listening: socket.socket, hung_up: threading.Event) -> None:
-    """Answer one request with a body that comes byte by byte, until the caller has had enough of it."""
+    """Answer one request with a body that comes byte by byte, until the caller closes the connection."""
     link, _ = listening.accept()
     with link:
         link.recv(65536)
@@ -354,7 +354,7 @@ def asked(link: socket.socket) -> bytes:
 
 
 def end_as_asked(listening: socket.socket, bodies: list[bytes], *, reset: bool) -> None:
-    """Answer on a connection that is kept; end it when it is used again, as an idle one; and serve the next one."""
+    """Answer on a kept connection. Close it at its second request, as servers do with idle ones. Serve the next one."""
     body = paid().content
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
     link, _ = listening.accept()

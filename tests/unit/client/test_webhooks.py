@@ -1,4 +1,4 @@
-"""Who may say that a webhook is the wallet's."""
+"""Only a valid and recent signature makes a webhook the service's."""
 
 import json
 from datetime import UTC, datetime, timedelta

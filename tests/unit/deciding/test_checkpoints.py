@@ -1,4 +1,4 @@
-"""A restart goes on from what was kept, and comes to the same; what is damaged is read again from the journal."""
+"""A restart continues from a checkpoint with the same result. A damaged one is replaced by reading the journal."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def save(checkpoints: Checkpoints, decider: Decider) -> None:
 
 
 def go_on(decider: Decider, entries: list[FeedEntry]) -> list[FeedEntry]:
-    """What the feed gives: all that is behind its positions."""
+    """The entries that the feed gives: all after its positions."""
     positions = decider.positions(range(decider.partitions))
     return [entry for entry in entries if entry.seq > positions[entry.partition].seq]
 
@@ -103,7 +103,7 @@ def test_what_is_damaged_is_set_aside(tmp_path: Path, name: str) -> None:
 
 
 def test_what_a_later_version_has_left_is_kept(tmp_path: Path) -> None:
-    """It is not damaged: to set it aside, and begin with the first entry, would be the wrong answer."""
+    """It is not damaged. To set it aside and begin with the first entry would be wrong."""
     first, _ = decided([*opened(Journal(), (0, "ann"))])
     checkpoints = Checkpoints(tmp_path)
     checkpoints.open()

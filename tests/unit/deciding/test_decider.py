@@ -1,4 +1,4 @@
-"""G2, G14: an entry that the rules do not come to, or without its other end, is a difference; nothing else is."""
+"""G2, G14: a difference is an entry with another outcome than the rules give, or one without its other end."""
 
 import itertools
 from collections import Counter
@@ -17,7 +17,7 @@ PARTITIONS = 4
 
 
 class Journal:
-    """Entries of `<outcome> <operation>` rows, chained."""
+    """A chain of entries, made of rows `<outcome> <operation>`."""
 
     def __init__(self) -> None:
         self.last: dict[int, EntryHeader] = {}
@@ -51,7 +51,7 @@ def ends(journal: Journal) -> dict[int, int]:
 
 
 def looked(decider: Decider, journal: Journal) -> list[Difference]:
-    """What is missing once its time is over and everything was read."""
+    """The differences after everything was read and the time for missing entries has passed."""
     found = decider.look(0.0) + decider.look(GRACE_S, ends(journal)) + decider.look(GRACE_S + 1)
     assert not decider.overdue(3 * GRACE_S, alone=False)
     return found
@@ -174,7 +174,7 @@ def test_an_entry_that_cannot_be_read_or_makes_the_oracle_fail() -> None:
 
 
 def test_an_entry_of_later_rules_is_no_difference() -> None:
-    """A follower of before an upgrade stops following; it does not stop the partition."""
+    """A follower that was not upgraded yet stops following, but does not stop the partition."""
     journal = Journal()
     funds = opened(journal, (0, "ann"))
     decider, _ = decided(funds)

@@ -1,4 +1,4 @@
-"""Finding redis-server and ZooKeeper, and the one line that says what is missing."""
+"""Finds redis-server and ZooKeeper; an error says in one line what is missing."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from wallet_engine.domain.errors import ConfigError
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory that is the whole PATH, and nothing else on this machine."""
+    """A directory that is the whole PATH. No other program of this machine is found."""
     monkeypatch.setattr(binaries, "SYSTEM_DIRS", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     return tmp_path

@@ -1,4 +1,4 @@
-"""`docker-compose.yml` is held against what the programs really take; `tests/faults/test_containers.py` starts it."""
+"""Compares `docker-compose.yml` with the options of the programs. `tests/faults/test_containers.py` starts it."""
 
 import itertools
 import shlex
@@ -15,14 +15,14 @@ from wallet_engine.http.server import DRAIN_SECONDS_MAX
 ROOT = Path(__file__).resolve().parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-#: `secrets` runs a script, which `tests/faults/test_containers.py` runs.
+#: Services whose commands are checked. `secrets` runs a script, which `tests/faults/test_containers.py` tests.
 ENGINE = [
     name for name, service in SERVICES.items() if service["image"] == "wallet-engine" and name != "secrets"
 ]
 
 
 def words(name: str) -> list[str]:
-    """The command line of a service; of `sh -c 'command || other'`, the command."""
+    """The command line of a service; for `sh -c 'command || other'`, the first command."""
     line = shlex.split(SERVICES[name]["command"])
     return shlex.split(line[2].partition("||")[0]) if line[:2] == ["sh", "-c"] else line
 
@@ -40,7 +40,7 @@ def program(name: str) -> tuple[click.Command, list[str]]:
 
 
 def context_of(name: str) -> click.Context:
-    """The command line of a service as its command reads it."""
+    """The command line of a service, as its command parses it."""
     command, arguments = program(name)
     context = command.make_context(name, list(arguments))
     while isinstance(command, click.Group):
@@ -68,7 +68,7 @@ def test_every_command_has_flags_that_exist(name: str) -> None:
 
 
 def test_nobody_is_let_in_without_saying_who_he_is() -> None:
-    """Ports are published on loopback alone, everybody has certificates, and no secret stands in the file."""
+    """Ports are published only on loopback, all processes have certificates, and the file has no secrets."""
     text = (ROOT / "docker-compose.yml").read_text()
     assert "--insecure" not in text
     assert "protected-mode no" not in text
@@ -107,7 +107,7 @@ def test_everything_that_keeps_money_keeps_it_on_a_volume() -> None:
 
 
 def test_processes_have_the_time_that_they_take_to_end() -> None:
-    """Docker kills a container at the end of its grace, 10 s where none is given."""
+    """Docker kills a container after its grace period, by default 10 s."""
     takes_s = {"journal": journal.STOP_S_MAX}
     for name in ("api-1", "api-2"):
         takes_s[name] = context_of(name).params["leave_s"] + DRAIN_SECONDS_MAX + serve.STOP_S_MAX

@@ -1,4 +1,4 @@
-"""What `dev` gives its processes, and what of the caller's environment it keeps from them."""
+"""The credentials that `dev` gives its processes, and the variables that it removes from their environment."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from wallet_engine.dev.supervisor import DECIDED_HERE
 
 
 def test_who_has_sourced_one_cluster_s_admin_env_may_start_another(tmp_path: Path) -> None:
-    """Its processes would log in as the SRE of the first; with --embedded they ended: a map file has no users."""
+    """Otherwise its processes would log in as the first cluster's SRE; with --embedded they ended with an error."""
     options = DevOptions(tmp_path, 8080, Wishes(), auth=True, certificates=True)
     sourced = Credentials(tmp_path, options, redis_tls=True).variables(zookeeper=True)
     assert {"ZOOKEEPER_USER", "REDIS_CA", "PEER_KEY"} < sourced.keys()

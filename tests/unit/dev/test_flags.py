@@ -1,4 +1,4 @@
-"""What `wallet-engine` and `wallet-admin` have in common on the command line."""
+"""The command-line behaviour that `wallet-engine` and `wallet-admin` share."""
 
 import subprocess
 import sys
@@ -53,7 +53,7 @@ def run() -> Callable[..., Result]:
         ("--port 1 serve --port 2", "None 2 False"),
         ("--loud --port 1 serve", "None 1 False"),
         ("--port 1 --loud serve", "None 1 False"),
-        # A value that is a verb's name is a value.
+        # The name of a verb may be the value of a flag.
         ("--zookeeper serve serve", "serve 8080 False"),
         ("serve --zookeeper serve", "serve 8080 False"),
         ("partition move --port 3", "None 3 False"),

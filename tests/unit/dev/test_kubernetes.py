@@ -1,4 +1,4 @@
-"""The Kubernetes example is held against what the programs take: it is not applied to a cluster here."""
+"""Compares the Kubernetes example with the options of the programs. It is not applied to a cluster here."""
 
 import re
 import shlex
@@ -37,7 +37,7 @@ ids = [f"{name}/{container['name']}" for name, container in CONTAINERS]
 
 
 def commands(container: dict[str, Any]) -> list[list[str]]:
-    """The command lines of ours that a container runs."""
+    """The command lines of this project's programs in a container."""
     words = [word.replace("$(POD)", "pod-0") for word in container["command"]]
     if words[:2] != ["sh", "-c"]:
         return [words]
@@ -171,7 +171,7 @@ def volumes_of(name: str) -> dict[str, dict[str, Any]]:
 
 
 def test_every_secret_and_config_map_is_made_with_the_files_that_are_read() -> None:
-    """The README makes the secrets, kustomize the others."""
+    """The commands of the README make the secrets; kustomize makes the config maps."""
     made = {
         name: set(re.findall(r"--from-file=([\w.-]+)", files))
         for name, files in re.findall(
@@ -218,7 +218,7 @@ def test_addresses_name_ports_that_are_listened_on() -> None:
 
 
 def test_an_api_process_has_the_time_that_it_takes_to_end() -> None:
-    """Kubernetes kills a pod at the end of its grace, which runs from the beginning of `preStop`."""
+    """Kubernetes kills a pod after its grace period, which starts with `preStop`."""
     pod = PODS["api"]
     (container,) = pod["containers"]
     (line,) = commands(container)

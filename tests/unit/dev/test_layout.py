@@ -1,4 +1,4 @@
-"""What a data directory keeps, and which wishes contradict it."""
+"""The settings that a data directory keeps, and the flags that contradict them."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_one_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """As one of root is, when another user starts `dev`."""
+    """For example a file of root, when another user starts `dev`."""
     (tmp_path / "layout.json").mkdir()
     with pytest.raises(ConfigError, match=r"cannot read .*layout\.json: Is a directory"):
         Layout.load(tmp_path / "layout.json")

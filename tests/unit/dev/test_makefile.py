@@ -1,4 +1,4 @@
-"""`make` hands names on as they are."""
+"""`make` passes file names on unchanged, whatever characters they have."""
 
 import os
 import subprocess
@@ -14,13 +14,13 @@ case "$2" in wallet_engine.dev.binaries) exit "$BINARIES" ;; esac
 
 
 def words_of(tmp_path: Path, target: str, data: str, binaries: str) -> list[str]:
-    """What `wallet-engine` is given; `binaries` is whether system Redis and ZooKeeper are missing."""
+    """The arguments that `wallet-engine` gets. `binaries`: "1" when system Redis or ZooKeeper is missing, else "0"."""
     (tmp_path / "bin").mkdir()
     python = tmp_path / "bin" / "python"
     python.write_text(STUB, encoding="utf-8")
     python.chmod(0o755)
     (tmp_path / ".installed").touch()
-    # What `make test ARGS=…` was given is not for this one.
+    # Variables given to the `make test` that runs this test must not reach the inner `make`.
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))
     }

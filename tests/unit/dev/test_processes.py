@@ -103,7 +103,7 @@ class TestPorts:
             claim_ports(options, 1, {"WALLET_METRICS_PORT": "70000"})
 
     def test_what_another_process_was_given_is_not_given_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Until that one ends: nothing listens there yet, or not at the moment."""
+        """Until that process ends, even while nothing listens on the port."""
         code = "from wallet_engine.dev import ports; print(ports.free_port(), flush=True); input()"
         environ = {**os.environ, "WALLET_DEV_PORTS": "5010-5010"}
         pipe = subprocess.PIPE
@@ -135,7 +135,7 @@ class TestChild:
         assert child.status == -signal.SIGKILL
 
     def test_each_has_its_own_time_to_end(self, tmp_path: Path) -> None:
-        """PostgreSQL needs longer than others for its last checkpoint, and had only theirs."""
+        """PostgreSQL needs longer for its last checkpoint than other processes, but had only their time."""
         began_s = time.monotonic()
         child = Child("stubborn", STUBBORN, tmp_path / "log")
         child.grace_s = 0.1
@@ -184,7 +184,7 @@ class TestIdentity:
         assert not stop_identified(identity)
 
     def test_a_child_is_known_by_its_command_line_from_its_first_moment(self, tmp_path: Path) -> None:
-        """Read right after the start it was empty 35 times in 1,000, and the orphan was not recognised."""
+        """Right after the start it was empty in 35 of 1,000 cases. Then the orphan was not recognised later."""
         for _ in range(100):
             child = Child("sleep", ["/bin/sleep", "60"], tmp_path / "log")
             child.start()

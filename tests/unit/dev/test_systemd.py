@@ -1,4 +1,4 @@
-"""The systemd units are held against the programs they start, and against systemd's own reading where there is one."""
+"""Compares the systemd units with the options of the programs; checks them with `systemd-analyze` if installed."""
 
 import shlex
 import shutil
@@ -11,7 +11,7 @@ import pytest
 from wallet_engine.cli import main
 
 UNITS = sorted((Path(__file__).resolve().parents[3] / "cluster_config" / "systemd").glob("*.service"))
-#: What makes a unit one that can do no harm beyond its own files.
+#: Settings that confine a unit to its own files.
 HARDENED = {"NoNewPrivileges": "yes", "ProtectSystem": "strict", "UMask": "0077", "CapabilityBoundingSet": ""}
 
 
@@ -36,7 +36,7 @@ def test_it_is_closed_and_starts_what_there_is(path: Path) -> None:
     assert {name: service[name] for name in HARDENED} == HARDENED
     assert service["User"] == ("zookeeper" if "zookeeper" in path.name else "wallet")
     if service["User"] == "zookeeper":
-        return  # what it starts is not ours
+        return  # it starts another program
     program, verb, *arguments = shlex.split(service["ExecStart"].replace("%i", "8080"))
     assert Path(program).name == "wallet-engine"
     context = main.make_context("wallet-engine", [verb])

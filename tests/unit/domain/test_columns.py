@@ -1,4 +1,4 @@
-"""Operations in columns: what is packed is unpacked, and what the script needs to know beside it is right."""
+"""Operations in columns: packing and unpacking, and the further facts that the script gets."""
 
 import json
 import random
@@ -44,7 +44,7 @@ def test_the_columns() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_what_is_packed_is_unpacked(seed: int) -> None:
-    """Every kind, in one and in several currencies, in any order."""
+    """Operations of every kind, in one and in several currencies, in any order."""
     draw = random.Random(seed)
     lines = [draw.choice(LINES) for _ in range(draw.choice((1, 2, 7, 300)))]
     if seed % 2:
@@ -57,7 +57,7 @@ def test_what_is_packed_is_unpacked(seed: int) -> None:
 
 
 def test_the_ends_of_records() -> None:
-    """Of transfers and debits alone, wherever they are: fingerprint and idx."""
+    """Only transfers and debits have ends, wherever they are: fingerprint and idx."""
     lines = [LINES[(7 * n) % len(LINES)] for n in range(SCRIPT_OPERATIONS_MAX)]
     expected = "".join(
         transfer_fingerprint(o.account, f"{o.other} {o.amount_minor} {o.currency}") + INDEXES[idx]
@@ -128,7 +128,7 @@ NOTED = (
 
 @pytest.mark.parametrize("count", range(1, len(NOTED) + 1))
 def test_what_was_noted_is_in_the_columns(count: int) -> None:
-    """G6: who paid and what was said beside it is journaled; entries without either are as they were."""
+    """G6: the key that paid and the note are journaled. Entries without either have the old form."""
     operations = operations_of(*NOTED[:count])
     columns = pack(operations).columns
     assert unpack(columns) == tuple(operations)
@@ -139,7 +139,7 @@ def test_what_was_noted_is_in_the_columns(count: int) -> None:
 
 
 def test_a_note_is_part_of_the_body_and_a_key_is_not() -> None:
-    """G4: the same id with another reference is a conflict; the same caller with another key is not."""
+    """G4: the same id with another reference is a conflict; with another key it is not."""
     plain, noted, other = (
         pack(operations_of(f"d {TXID} alice far 5 USD{end}")).record_ends
         for end in ("", " {}", ' {"ref":"x"}')

@@ -1,4 +1,4 @@
-"""The text of entries and operations: what is written is read, anything else is `Corruption`."""
+"""The text of entries and operations: what is written can be read; anything else is `Corruption`."""
 
 import pytest
 
@@ -72,7 +72,7 @@ def text_of(header: str, *lines: str) -> bytes:
 
 @pytest.mark.parametrize("old", [False, True])
 def test_entry_round_trips(old: bool) -> None:
-    """In columns, and in lines as before there were any."""
+    """In columns, and in lines as older versions wrote them."""
     lines, operations = zip(*OPERATIONS, strict=True)
     outcomes = "+=!acfil"
     head = f"42 {ZERO_NONCE} {NONCE} 3 1700000000000 2 {outcomes}"
@@ -89,7 +89,7 @@ def test_entry_round_trips(old: bool) -> None:
     [("2", ""), ("2", " 2"), ("2.0", ""), ("2.0", " 2"), ("17.86399", " 2")],
 )
 def test_a_header_is_shown_as_it_was_written(window: str, rest: str) -> None:
-    """Before seconds seen were counted, and before rules had versions, neither was there."""
+    """Older versions wrote neither the seconds seen nor the version of the rules."""
     line = f"42 {ZERO_NONCE} {NONCE} 3 1700000000000 {window} +={rest}"
     header = parse_header(text_of(line))
     number, _, seconds = window.partition(".")

@@ -1,4 +1,4 @@
-"""The table of kinds: it equals the letters of the scripts, and what is not in it raises wherever kinds are read."""
+"""The table of kinds: it has the letters of the scripts. Another letter raises wherever kinds are read."""
 
 import re
 from pathlib import Path
@@ -43,7 +43,7 @@ NOBODYS = (Id.ENTRY, Id.ASKER)
 
 
 def example(kind: Kind) -> Operation:
-    """One operation of the kind as a service makes it."""
+    """An operation of the kind, as a service makes it."""
     account = "-" if kind.id in NOBODYS else "alice"
     amount = 5 if kind.id in (Id.TRANSACTION, Id.CREDIT) else 0
     other, currency = OTHERS[kind.letter], "USD" if kind.has_currency else "-"
@@ -85,7 +85,7 @@ def test_whatever_reads_kinds_can_read_each(kind: Kind) -> None:
 
 
 def test_an_unknown_kind_raises_everywhere() -> None:
-    """None of those who read kinds passes one over, or makes something up: seven readers, seven errors."""
+    """No reader of kinds ignores an unknown one or guesses: seven readers, seven errors."""
     unknown = Operation("?", "-", "alice", "x", 0, "USD")
     known = pack([Operation("f", "-", "alice", "freeze", 0, "-")]).columns
     readers = (

@@ -1,4 +1,4 @@
-"""The form of `seen` (G4): what a partition remembers of transfers, and where a receiver remembers credits."""
+"""The format of `seen` (G4): a partition's memory of transfers, and a receiver's memory of credits."""
 
 import random
 import uuid
@@ -18,14 +18,14 @@ from wallet_engine.domain.memory import (
     transfer_fingerprint,
 )
 
-#: What fits into the allocator's classes of 32 and 16 bytes.
+#: Sizes that fit into the allocator's classes of 32 and 16 bytes.
 FIELD_MAX = 30
 RECORD_MAX = 14
 
 TXID = "AAAAAAAAAAAAAAAAAAAAAQ"
-#: Two names of one CRC-32: once they shared every field.
+#: Two names with the same CRC-32. In an older format they shared every field.
 ONE_CRC = ("5q6fbln2umfx", "u8riu4u83rsp")
-#: Two names that share the field of this id: of 33 million there were four such pairs.
+#: Two names that share the field of this id. Among 33 million names there were four such pairs.
 ALIKE = ("payer-789353", "payer-14654864")
 
 
@@ -42,7 +42,7 @@ def test_payers_who_share_a_field_are_told_apart_by_the_fingerprint() -> None:
 
 
 def test_no_two_payers_share_more_than_the_field_of_one_id() -> None:
-    """G4: names can be chosen. One who looks for an equal one has to look anew for every id of another payer."""
+    """G4: an attacker can choose names, but must search for a colliding name again for every id of another payer."""
     for n in range(2_000):
         transaction = pack_transaction_id(str(uuid.UUID(int=n + 2)))
         for pair in (ALIKE, ONE_CRC):
@@ -118,7 +118,7 @@ def test_twenty_entries_share_a_field(entry: str, field: str) -> None:
 
 
 def test_an_outcome_is_found_by_the_whole_mark_and_nowhere_else() -> None:
-    """Every credit that a record can hold, in an order that puts any two of them side by side sooner or later."""
+    """Records of random credits, in random order: no part of two adjacent ones may look like a third."""
     idxs = [0, 1, 33, 49, 57, 60, 63, 64, 1105, 1471, 1499]
     credits = [(f"3.{seq}", idx, outcome) for seq in range(40, 60) for idx in idxs for outcome in "+acfl"]
     for seed in range(20):

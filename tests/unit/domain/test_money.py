@@ -1,4 +1,4 @@
-"""Amounts: decimal strings of major units to integers of minor units and back (G12)."""
+"""Amounts: conversion of decimal text in major units to integers in minor units, and back (G12)."""
 
 import pytest
 

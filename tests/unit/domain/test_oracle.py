@@ -1,4 +1,4 @@
-"""What the oracle refuses: broken chains, outcomes that do not follow, damaged books (G2, G3, G7, G12)."""
+"""The oracle refuses broken chains, outcomes that do not follow, and damaged books (G2, G3, G7, G12)."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from wallet_engine.domain.oracle_state import (
 from wallet_engine.domain.outcomes import Outcome
 
 MAX = 2**53 - 1
-#: epoch, time, window, then outcome and operation of each line
+#: Epoch, time, window, then outcome and operation of each line.
 ENTRIES = [
     (1, 1000, 1, ["+ o - alice - 0 USD", "+ o - bob 50 0 USD", "= o - bob 50 0 USD", "! o - bob 5 0 USD"]),
     (1, 1000, 1, ["+ t T1 @mint alice 100 USD", "+ t T2 alice bob 30 USD", "i t T3 alice bob 171 USD"]),
@@ -72,7 +72,7 @@ def fold(payloads: list[bytes]) -> PartitionState:
 
 
 def remembered(transfer: str, answer: str) -> dict[str, str]:
-    """Payer and id; outcome with seq and idx, and the body: as a field of `seen`."""
+    """The field of `seen` for a transfer. `transfer`: payer and id. `answer`: outcome, seq and idx, and the body."""
     payer, transaction = transfer.split(" ")
     place, body = answer[1:].split(" ", 1)
     seq, idx = map(int, place.split("."))
@@ -164,7 +164,7 @@ def test_digests_differ_when_anything_does() -> None:
 
 
 def test_any_other_outcome_is_corruption() -> None:
-    """G6: one character changed anywhere in the recorded outcomes, and replay says where."""
+    """G6: one changed character in the recorded outcomes makes replay fail, and name the place."""
     payloads = journal()
     for at, payload in enumerate(payloads):
         header, operations = parse_header(payload), body_of(payload)
@@ -263,7 +263,7 @@ CHAIN = [
 
 @pytest.mark.parametrize(("at", "header", "words"), [row[1:] for row in CHAIN], ids=[row[0] for row in CHAIN])
 def test_an_entry_that_breaks_the_chain(at: int, header: tuple[int, str, int, int, int], words: str) -> None:
-    """G7: and the state stays as it was."""
+    """G7: it is refused, and the state does not change."""
     payloads = journal()
     state = fold(payloads[: at - 1])
     before = redis_image(state)
@@ -306,7 +306,7 @@ def test_an_entry_without_effect_is_corruption() -> None:
 def test_a_damaged_balance_is_noticed_when_it_is_touched(
     account: str, minor: int, line: str, words: str
 ) -> None:
-    """G3, G12: and by the check of all balances, touched or not."""
+    """G3, G12: the check of all balances notices it too, touched or not."""
     state = fold(journal()[:3])
     state.balances["USD"]["alice"] += 100
     state.balances["USD"]["@mint"] -= 100
@@ -320,7 +320,7 @@ def test_a_damaged_balance_is_noticed_when_it_is_touched(
 
 
 def test_books_that_do_not_balance_are_noticed() -> None:
-    """G2, in the check of all balances."""
+    """G2: the check of all balances notices them."""
     state = fold(journal())
     state.balances["USD"]["alice"] += 1
     with pytest.raises(Corruption, match="books of USD sum to 1 after entry 6"):
@@ -328,7 +328,7 @@ def test_books_that_do_not_balance_are_noticed() -> None:
 
 
 def test_a_rule_that_makes_money_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """G2, in the audit of every entry, which does not trust the rules."""
+    """G2: the audit of every entry notices it: it does not trust the rules."""
     move = Batch.move
 
     def crooked(

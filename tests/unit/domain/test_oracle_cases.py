@@ -1,4 +1,4 @@
-"""The oracle against the table of cases: every operation with every outcome, refusals in order (G3, G4)."""
+"""The oracle and the table of cases: every operation with every outcome, refusals in their order (G3, G4)."""
 
 import pytest
 from lua.cases import CASES, SETUP, Case, rows

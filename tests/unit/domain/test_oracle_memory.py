@@ -1,4 +1,4 @@
-"""The packer's form of the memory and the oracle's are worked out apart, and come out alike."""
+"""The packer and the oracle compute the memory of transfers independently, with the same result."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Whatever the operations, the promises about money hold after every entry (G2, G3, G4, G12)."""
+"""With random operations, the promises about money hold after every entry (G2, G3, G4, G12)."""
 
 import random
 from typing import Final
@@ -87,7 +87,7 @@ def test_books_balance_and_nobody_is_overdrawn(drawn: list[tuple[bool, list[Oper
 @settings(max_examples=100, deadline=None, print_blob=True, database=None)
 @given(batches)
 def test_the_same_batch_again_moves_no_money(drawn: list[tuple[bool, list[Operation]]]) -> None:
-    """G4: transfers, debits and credits that come again within the retention are repeats or conflicts."""
+    """G4: transfers, debits and credits that are sent again within the retention are repeats or conflicts."""
     state = PartitionState()
     for _, batch in drawn:
         decide(state, batch, state.clock + 1, state.window)
@@ -99,7 +99,7 @@ def test_the_same_batch_again_moves_no_money(drawn: list[tuple[bool, list[Operat
 
 
 def test_random_entries_fold_to_the_state_that_made_them() -> None:
-    """G6, without Redis: decide, record, fold what was recorded."""
+    """G6, without Redis: decide entries, record them, and fold the record."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     batches_drawn = RandomBatches(seed)

@@ -1,4 +1,4 @@
-"""Outcome characters: one source, the same in Lua, in order of precedence."""
+"""Outcome characters: Lua has the same ones, in the same order of precedence."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""G1, G2: every credit meets its debit, every refund its decline, wherever the cut runs, and what does not is said."""
+"""G1, G2: every credit is matched with its debit and every refund with its decline, at any cut through the journal.
+
+What is not matched is reported.
+"""
 
 import itertools
 import random
@@ -11,7 +14,7 @@ from wallet_engine.domain.entry import ZERO_NONCE, Entry, EntryHeader
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.transit import Transit
 
-#: (partition, rows `<outcome> <operation>` of its next entry)
+#: (partition, rows `<outcome> <operation>` of its next entry).
 Step = tuple[int, list[str]]
 
 
@@ -67,7 +70,7 @@ def test_what_is_on_its_way_is_what_the_debits_say(count: int) -> None:
 
 
 def test_any_cut_through_what_happened_is_explained_by_what_is_behind_it() -> None:
-    """Positions of the partitions are drawn one by one, so credits stand in front whose debits do not."""
+    """Each partition's position is random, so a cut may have credits without their debits."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     draw = random.Random(seed)
@@ -111,7 +114,7 @@ def test_any_cut_through_what_happened_is_explained_by_what_is_behind_it() -> No
     "order", [order for order in itertools.permutations(range(4)) if order.index(0) < order.index(2)]
 )
 def test_copies_may_have_partitions_in_any_order(order: tuple[int, ...]) -> None:
-    """Of each partition its own order: what is of partition 0 stays in it."""
+    """Partitions may be in any order; the entries of each partition keep their order."""
     steps: list[Step] = [
         (0, [debit(1)]),
         (1, ["+ c 0.1 bob 0 5 USD"]),

@@ -1,4 +1,4 @@
-"""Entries that services bring: what continues a chain is taken, everything else is left to the stream."""
+"""Entries that services bring: those that continue a chain are taken, all others are fetched from the stream."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -28,13 +28,13 @@ def nonce(seq: int) -> str:
 
 
 def entry(seq: int, prev: str | None = None, epoch: int = EPOCH, partition: int = PARTITION) -> NewEntry:
-    """Entry `seq` of a chain whose nonces are its seqs, unless `prev` is another."""
+    """Entry `seq` of a chain whose nonces are the seqs. `prev`: another previous nonce."""
     header = f"{seq} {prev or nonce(seq - 1)} {nonce(seq)} {epoch} 1700000000000 1 +"
     return partition, header.encode(), COLUMNS
 
 
 class Server(LinkServer):
-    """Keeps what it should publish."""
+    """Keeps the receipts instead of publishing them."""
 
     def __init__(self, copy: JournalCopy) -> None:
         super().__init__(copy, lambda shard, reason: None)
@@ -79,7 +79,7 @@ class Scene:
         await asyncio.sleep(0)
 
     def seqs(self) -> list[int]:
-        """What was receipted, in order."""
+        """The receipted seqs, in order."""
         assert all(text == nonce(seq) for _, text, seq in self.server.published)
         return [seq for _, _, seq in self.server.published]
 
@@ -140,7 +140,7 @@ def test_g5_nothing_is_receipted_before_it_is_on_disk(
     ],
 )
 def test_g7_all_else_is_left_to_the_stream(writer: JournalWriter, strange: NewEntry) -> None:
-    """Nothing of it is written or receipted, and it is no `Fork` that would stop the shard."""
+    """Such an entry is neither written nor receipted, and causes no `Fork`, which would stop the shard."""
 
     async def scene(s: Scene) -> None:
         await s.bring(entry(1), entry(2))
@@ -168,7 +168,7 @@ def test_g7_an_epoch_that_was_promised_to_be_refused_is(writer: JournalWriter) -
 
 
 def test_what_is_there_already_is_passed_over(writer: JournalWriter) -> None:
-    """Brought twice, or fetched before it was brought: even within one group."""
+    """An entry that is brought twice, or was fetched before, even within one group."""
 
     async def scene(s: Scene) -> None:
         await s.bring(entry(1), entry(1), entry(2))

@@ -1,4 +1,4 @@
-"""G4: a witness never says more than has passed since it saw the window in force."""
+"""G4: a witness never says more time than has passed since it saw the window in force."""
 
 import random
 
@@ -9,11 +9,11 @@ def test_it_counts_from_when_it_speaks_first_after_it_has_seen() -> None:
     witness = Witness()
     assert witness.word(3, 100.0) == (0, 0, 0)
     witness.saw(3, 2, 7, 40)
-    assert witness.word(3, 105.0) == (2, 7, 40)  # it may have seen that at 105 as well as at 100
+    assert witness.word(3, 105.0) == (2, 7, 40)  # the window may have been seen as late as now
     witness.saw(3, 2, 7, 40)
     assert witness.word(3, 109.9) == (2, 7, 44)
     witness.saw(3, 2, 7, 44)
-    assert witness.word(3, 110.0) == (2, 7, 45)  # nothing is lost by speaking often
+    assert witness.word(3, 110.0) == (2, 7, 45)  # earlier words lose no time
     assert witness.word(4, 110.0) == (0, 0, 0)
 
 
@@ -37,7 +37,7 @@ def test_what_is_forgotten_begins_anew() -> None:
 
 
 def test_several_together_say_no_more_than_has_passed() -> None:
-    """Each comes and goes, looks when it likes and may see late what others have said."""
+    """Witnesses start, stop and look at random times, and may see the words of others late."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)

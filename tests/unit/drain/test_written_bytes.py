@@ -1,4 +1,4 @@
-"""What the journal says that it wrote is what its file grew by."""
+"""The metric of written bytes is the growth of the journal's file."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The queue of one partition: what goes together, what waits, what is refused (G10)."""
+"""The queue of one partition: which operations are sent together, which wait, which are refused (G10)."""
 
 import math
 
@@ -19,7 +19,7 @@ from wallet_engine.redis_store.keys import PartitionKeys
 
 
 class Waiting:
-    """Somebody who waits for an operation."""
+    """A caller that waits for an operation."""
 
     def committed(self, outcome: str, idx: int, batch: Batch) -> None:
         raise AssertionError
@@ -34,7 +34,7 @@ def accumulator() -> Accumulator:
 
 
 def add(accumulator: Accumulator, count: int, *, issued_s: float = 1.0, currency: str = "USD") -> list[bool]:
-    """For each operation, whether the accumulator called for a turn."""
+    """Add operations. Returns for each whether the accumulator asked for a turn."""
     return [
         accumulator.add(Operation("d", f"T{number}", "a", "b", 1, currency), Waiting(), issued_s)
         for number in range(count)
@@ -133,9 +133,7 @@ def test_the_age_of_a_batch_is_at_least_that_of_its_oldest_operation(accumulator
     assert batch.issued_s == 0.1
     answered(accumulator, durable=True)
     assert (batch := accumulator.take()) is not None
-    assert (
-        batch.issued_s == 0.1
-    )  # the queue knows one age; too old is safe, and is forgotten when it is empty
+    assert batch.issued_s == 0.1  # the queue has one age, until it is empty: too old is safe
     answered(accumulator, durable=True)
     add(accumulator, 1, issued_s=0.3)
     assert (batch := accumulator.take()) is not None
@@ -154,8 +152,8 @@ def test_a_held_partition_queues_for_a_while_and_then_refuses(accumulator: Accum
 
 
 def test_what_two_rotations_may_have_made_forgotten_is_not_sent(accumulator: Accumulator) -> None:
-    """G4: the window after that in which an operation was decided upon still knows if it ran; the next one does not."""
-    accumulator.learn_window(7, 10.0)  # the first that it hears of
+    """G4: the window after the one of its decision still remembers whether an operation ran; the next one does not."""
+    accumulator.learn_window(7, 10.0)  # the first window that it learns
     assert (accumulator.window, accumulator.remembers_since_s) == (7, -math.inf)
     accumulator.learn_window(8, 20.0)
     assert (accumulator.window, accumulator.remembers_since_s) == (8, -math.inf)
@@ -167,7 +165,7 @@ def test_what_two_rotations_may_have_made_forgotten_is_not_sent(accumulator: Acc
     for at_s, number in (
         (50.0, 12),
         (60.0, 9),
-    ):  # it missed one; the partition was rebuilt from older entries
+    ):  # a missed window; a partition that was rebuilt from older entries
         accumulator.learn_window(number, at_s)
         assert (accumulator.window, accumulator.remembers_since_s) == (number, at_s)
 

@@ -1,4 +1,4 @@
-"""Batches are cut by what their call would read."""
+"""The size of a batch is limited by the fields that its call reads."""
 
 import hiredis
 import pytest
@@ -80,7 +80,7 @@ def test_what_is_cut_twice_keeps_its_order() -> None:
 
 
 def test_many_currencies_make_batches_small() -> None:
-    """Flags may name a limit in each."""
+    """Flags may have a limit in each currency."""
     accumulator = Accumulator(3, KEYS, "s1", 1)
     for number in range(500):
         accumulator.add(credit(number), f"item {number}", 100)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What goes to a shard in one call, and what becomes of each partition's batch when it is answered."""
+"""The batches of one call to a shard, and the handling of its answers for each partition."""
 
 import asyncio
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class Waiter:
 
 
 class Lane:
-    """Keeps what is sent."""
+    """Keeps the sent calls."""
 
     def __init__(self) -> None:
         self.clock = NodeClock()
@@ -65,7 +65,7 @@ class Lane:
 
 
 class View:
-    """In place of `ClusterView`: one shard."""
+    """A `ClusterView` of one shard."""
 
     def __init__(self, *_: Any, on_change: Callable[[], None], **__: Any) -> None:
         self.on_change = on_change
@@ -90,7 +90,7 @@ class View:
 
 
 class Bench:
-    """An engine on that view, which is told what the shard answers."""
+    """An engine with this view. The test gives the shard's answers."""
 
     def __init__(self) -> None:
         with patch.object(engine_module, "ClusterView", View):
@@ -105,7 +105,7 @@ class Bench:
         self.told += [partition for partition, _, _ in entries]
 
     async def submit(self, *counts: int, kind: str = "d") -> None:
-        """So many operations for each partition, in one wave."""
+        """Submit operations in one wave: `counts` has the number for each partition."""
         for partition, count in enumerate(counts):
             for _ in range(count):
                 waiter = Waiter()
@@ -125,7 +125,7 @@ class Bench:
         return found
 
     def applied(self, call: int) -> list[Any]:
-        """What the script answers where all goes well."""
+        """The script's answer when all operations are applied."""
         return [
             f"7 {'0' * 16} {nonce} 1 1700000000000 1.0 {'+' * count} 2".encode()
             for _, count, nonce in self.parts(call)
@@ -165,7 +165,7 @@ def test_a_wave_is_one_call_for_each_shard() -> None:
 
 
 def test_a_call_is_cut_by_what_it_costs() -> None:
-    """None is longer than one batch may be, and who has enough leaves."""
+    """No call costs more than one batch may. A partition with a full batch is sent at once."""
 
     async def check(bench: Bench) -> None:
         await bench.submit(40, 60, 5, 350, 80, 400, 3, 2)
@@ -197,7 +197,7 @@ def test_what_is_more_than_a_transfer_shares_its_call(operation: Words) -> None:
 
 
 def test_plain_and_extended_go_apart_where_one_call_would_be_too_long() -> None:
-    """Neither waits for the other, and the plain text takes what it knows."""
+    """Neither waits for the other. The plain script gets the operations that it supports."""
 
     async def check(bench: Bench) -> None:
         few, many = EARLY_OPERATIONS_MIN - 1, EARLY_OPERATIONS_MIN // weight_of(HOLD)
@@ -216,7 +216,7 @@ def test_plain_and_extended_go_apart_where_one_call_would_be_too_long() -> None:
 
 @pytest.mark.parametrize("operation", [HOLD, GROUP])
 def test_what_is_more_than_a_transfer_counts_for_more(operation: Words) -> None:
-    """Of a batch and of a call."""
+    """It counts for more in the limit of a batch and in that of a call."""
     fits = SCRIPT_OPERATIONS_MAX // weight_of(operation)
 
     async def check(bench: Bench) -> None:
@@ -284,7 +284,7 @@ def test_one_that_fails_fails_alone(answer: list[Any], code: str) -> None:
         assert bench.said() == [{code}, {"+"}, {"+"}]
         assert bool(bench.engine.headroom.short) == (
             code == "overloaded"
-        )  # so new work is refused before Redis has to
+        )  # so new work is refused before Redis must refuse it
 
     run(check)
 
@@ -307,7 +307,9 @@ def test_what_a_node_calls_too_old_because_its_clock_has_stepped_goes_again_by_t
 
 
 def test_g4_what_a_process_had_in_hand_while_it_stood_still_stays_as_old_as_it_is() -> None:
-    """It says when it was decided, not when it is sent, and what a node finds too old is not made young."""
+    """A call says when its operations were decided, not when it is sent. An operation that a node finds too old is not
+    sent again with a newer time.
+    """
 
     async def check(bench: Bench) -> None:
         now_ms, waiter = 1_700_000_000_000, Waiter()
@@ -326,7 +328,7 @@ def test_g4_what_a_process_had_in_hand_while_it_stood_still_stays_as_old_as_it_i
 
 
 def test_g4_what_a_partition_may_have_forgotten_meanwhile_is_not_sent() -> None:
-    """Two windows were opened since it was decided: what somebody else has sent of it would run once more."""
+    """Two windows were opened since the decision. If another process has sent the operation, it would run twice."""
 
     async def check(bench: Bench) -> None:
         now_s, accumulator = bench.engine.now_s(), bench.view.accumulators[0]
@@ -342,7 +344,7 @@ def test_g4_what_a_partition_may_have_forgotten_meanwhile_is_not_sent() -> None:
 
 
 def test_g4_what_was_seen_to_be_there_for_long_is_old_whatever_the_clocks_say() -> None:
-    """A receiver may have forgotten its credit: the time that was recorded may have stepped."""
+    """A receiver may have forgotten its credit: the recorded time may be that of a clock that was set."""
 
     async def check(bench: Bench) -> None:
         engine = bench.engine
@@ -376,7 +378,7 @@ def test_g9_what_ends_begun_work_goes_again_where_a_full_stream_refuses_what_beg
 
 
 def test_g9_an_entry_that_no_copy_receipts_locks_no_partition() -> None:
-    """It was lost with Redis' memory, or the journal is away; its callers are told so, and the next one goes."""
+    """The entry was lost with Redis's memory, or the journal is down. Its callers get an outage; others go on."""
 
     async def check(bench: Bench) -> None:
         await bench.submit(1)
@@ -390,7 +392,7 @@ def test_g9_an_entry_that_no_copy_receipts_locks_no_partition() -> None:
 
 
 def test_g10_what_waits_for_a_partition_that_is_not_served_is_told_so_in_time() -> None:
-    """And whoever comes later is refused before anything begins."""
+    """Later callers are refused before anything begins."""
 
     async def check(bench: Bench) -> None:
         await bench.submit(1)
@@ -407,7 +409,7 @@ def test_g10_what_waits_for_a_partition_that_is_not_served_is_told_so_in_time() 
 
 
 def test_g8_nobody_is_told_what_a_node_remembers_that_is_behind_the_journal() -> None:
-    """What wrote nothing says what the newest entry there is; the journal knows a newer one."""
+    """An answer that wrote nothing names the node's newest entry, but the journal has a newer one."""
 
     async def check(bench: Bench) -> None:
         await bench.submit(1)
@@ -475,7 +477,7 @@ def test_partitions_with_limits_go_together_and_weigh_more() -> None:
     ],
 )
 def test_an_error_of_the_whole_call_puts_every_batch_back(error: str, meaning: Meaning) -> None:
-    """Nothing ran, so nobody is told anything."""
+    """Nothing ran, so no caller is answered yet."""
 
     async def check(bench: Bench) -> None:
         await bench.submit(1, 2, 3)

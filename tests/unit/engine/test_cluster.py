@@ -1,4 +1,4 @@
-"""What an error reply of a shard's node makes a service do."""
+"""The reactions of a service to error replies of a shard's node."""
 
 import asyncio
 from typing import Any, Final
@@ -12,7 +12,7 @@ MAP: Final = spread(2, ["s1"])
 
 
 class Lane:
-    """Of a shard; counts how often it looked who is primary."""
+    """The lane of a shard. Counts how often it looked for the primary."""
 
     def __init__(self) -> None:
         self.looked = 0
@@ -33,7 +33,7 @@ class Directory:
 
 
 async def heeded(error: str) -> tuple[int, int, bool]:
-    """How often it was looked who is primary, how often the map was read, and whether recovery was asked for."""
+    """(looks for the primary, reads of the map, whether recovery was requested) after this error."""
     directory: Any = Directory()
     view = ClusterView(directory, lambda: None, lambda _: None)
     view.map = MAP
@@ -54,7 +54,7 @@ async def heeded(error: str) -> tuple[int, int, bool]:
     [
         ("MOVED 6 127.0.0.1:6379", (1, 1, False)),
         ("READONLY You can't write against a read only replica.", (1, 1, False)),
-        # It has restarted, and may have become a replica since: to a call without keys that says no MOVED.
+        # The node has restarted, and may be a replica now. It answers no MOVED to a call without keys.
         ("NOSCRIPT No matching script. Please use EVAL.", (1, 0, True)),
         ("LOADING Redis is loading the dataset in memory", (0, 0, False)),
     ],

@@ -1,4 +1,4 @@
-"""Conditions: noted where they are met, and summed up per partition, in a fixed order."""
+"""Conditions are noted where they occur, and summarised per partition in a fixed order."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A copy that is connected and says nothing is asked, and then called silent; what answers or is gone is not."""
+"""A connected copy that sends nothing is asked, and is silent if it does not answer. Others are not called silent."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ NONCE = "ab" * 8
 
 
 class Copy:
-    """Answers what it is asked, unless it hangs."""
+    """A copy that answers, unless it hangs."""
 
     def __init__(self, tracker: ReceiptTracker, name: str, positions: Sequence[Ask]) -> None:
         self.asks: list[Ask] = []
@@ -27,7 +27,7 @@ class Copy:
 
 
 class Scene:
-    """A tracker and its heartbeats, and time that passes in steps of a beat."""
+    """A tracker with its heartbeats, and time in steps of one beat."""
 
     def __init__(self) -> None:
         self.tracker = ReceiptTracker(quorum=1)

@@ -1,4 +1,4 @@
-"""The ages past which nothing is done as a matter of course."""
+"""The ages after which an operation needs a check first."""
 
 import pytest
 
@@ -14,5 +14,5 @@ DAY_MS = 86_400_000
 def test_g4_credits_are_looked_up_before_their_receiver_may_have_forgotten_them(
     asked_ms: int | None, age_ms: int
 ) -> None:
-    """A flag makes that earlier and never later."""
+    """The flag can make that earlier, never later."""
     assert Horizons(look_up_age_ms=asked_ms).look_up_age(DAY_MS) == age_ms

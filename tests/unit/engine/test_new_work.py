@@ -1,4 +1,4 @@
-"""Where new work is refused, and what still passes there."""
+"""Where new work is refused, and which operations are still allowed."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +24,7 @@ def batch(kinds: str) -> Batch:
 
 
 def test_what_ends_begun_work_is_taken_out_of_a_refused_batch() -> None:
-    """In its order, each operation with who waits for it; the rest stays, to be refused."""
+    """In order, each operation with its caller. The rest stays in the batch, to be refused."""
     refused = batch("dcstrf")
     ending = refused.take_ending()
     assert ending is not None
@@ -90,7 +90,7 @@ def test_memory_and_doors_are_minded_together() -> None:
 
 
 def test_who_has_no_memory_left_makes_it_wary() -> None:
-    """Transfers ask only where it is."""
+    """Only transfers to a wary engine check the memory."""
     room = headroom()
     room.exhausted("s2")
     assert room.wary
@@ -118,7 +118,7 @@ def test_a_door_that_opens_leaves_the_others_closed() -> None:
 
 
 def test_memory_is_counted_as_redis_counts_it() -> None:
-    """What is on its way to replicas is no reason to refuse a write; versions of before do not say how much it is."""
+    """Buffers for replicas are no reason to refuse a write. Older versions of Redis do not report their size."""
     used, limit = b"used_memory:900\r\nused_memory_human:900B\r\n", b"maxmemory:1000\r\n"
     assert memory_share(b"# Memory\r\n" + used + b"mem_not_counted_for_evict:100\r\n" + limit) == 0.8
     assert memory_share(used + limit) == 0.9

@@ -1,4 +1,4 @@
-"""G5, G7: a receipt is matched by its nonce, so no two batches may ever have the same."""
+"""G5, G7: receipts are matched by nonce, so no two batches may have the same nonce."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What is certainly older than an age, told by monotonic time alone."""
+"""Which numbers are certainly older than an age, by monotonic time alone."""
 
 from wallet_engine.engine.passage import MARKS_MAX, Passage
 

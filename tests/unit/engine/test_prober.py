@@ -1,4 +1,4 @@
-"""What a held partition is asked, and what of the answers lets it be paid again."""
+"""The probe of a held partition, and the answers after which payments may continue."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,7 @@ MISCONF = hiredis.ReplyError("MISCONF Errors writing to the disk")
 
 
 def probed(monkeypatch: pytest.MonkeyPatch, *replies: Any) -> tuple[list[bytes], list[str]]:
-    """What was sent, and what was told of it: `taken`, or the code of the refusal."""
+    """(the commands that were sent, the results: `taken` or the code of the refusal)."""
     monkeypatch.setattr("wallet_engine.engine.prober.refusal_in", lambda _: None)
     sent: list[bytes] = []
     waiting: list[Any] = []
@@ -49,7 +49,7 @@ def probed(monkeypatch: pytest.MonkeyPatch, *replies: Any) -> tuple[list[bytes],
 
 
 def test_each_text_that_decides_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The journal of another version loads its own: the script of reads may be the same, and that of payments not."""
+    """A journal of another version loads its own scripts: that of reads may be the same, and that of payments not."""
     sent, said = probed(monkeypatch, [], [], 0, WELL)
     assert said == ["taken"]
     for at, extended in enumerate((False, True)):

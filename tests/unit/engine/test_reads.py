@@ -1,4 +1,4 @@
-"""G8: what is read is handed out when it is on disk, and is as new as anything that anybody was answered."""
+"""G8: a read is answered when its entry is on disk, and is at least as new as every earlier answer to anyone."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -14,7 +14,7 @@ ANSWER_S_MAX = 10.0
 
 
 class Scene:
-    """A reader, the journal as its service knows it, and a node of which the test says what it answers."""
+    """A reader, the journal as its service knows it, and a node with scripted answers."""
 
     def __init__(self) -> None:
         self.tracker = ReceiptTracker(quorum=1)
@@ -31,7 +31,7 @@ class Scene:
         self.reader = Reader(cast(Any, SimpleNamespace(cluster=cluster, tracker=self.tracker)))
 
     async def call(self, *_: object) -> list[Any]:
-        """As the lane of the shard; the last answer stays."""
+        """The lane's call. The last scripted answer is repeated."""
         return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
 
     def durable(self, seq: int) -> None:
@@ -43,7 +43,7 @@ def nonce(seq: int) -> str:
 
 
 def answer(seq: int) -> list[Any]:
-    """Of `read_account.lua`, for an account without anything."""
+    """The answer of `read_account.lua` for an account without anything."""
     return [b"OK", seq, nonce(seq).encode(), None, None]
 
 
@@ -68,7 +68,7 @@ def test_nothing_is_handed_out_before_it_is_on_disk() -> None:
 
 
 def test_what_a_node_has_that_is_behind_the_journal_is_asked_for_again() -> None:
-    """It was promoted with data that lag, or another service has just written."""
+    """The node was promoted with old data, or another service has just written."""
 
     async def check(scene: Scene) -> None:
         scene.durable(7)

@@ -1,4 +1,4 @@
-"""One reading of what scripts refuse with, for everybody who calls them."""
+"""All callers of scripts read their refusals in the same way."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Riders go along with the next batch of their partition, or by themselves after a whole round."""
+"""Riders are sent with the next batch of their partition, or alone after a whole round."""
 
 import pytest
 

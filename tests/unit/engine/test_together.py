@@ -1,4 +1,4 @@
-"""Operations that are submitted together: each to its partition, in order; what is refused is told its caller."""
+"""Operations that are submitted together: each goes to its partition, in order, and each refusal to its caller."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from wallet_engine.telemetry.metrics import Metrics
 
 
 class Waiting:
-    """Somebody who waits for an operation."""
+    """A caller that waits for an operation."""
 
     def __init__(self) -> None:
         self.code = ""

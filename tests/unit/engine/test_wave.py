@@ -1,4 +1,4 @@
-"""Batches leave together, and nothing waits for longer than it may."""
+"""Batches are sent together, and none waits longer than its limit."""
 
 import asyncio
 
@@ -21,13 +21,13 @@ def accumulator(partition: int, operations: int = 1) -> Accumulator:
 
 
 class Shore:
-    """Sees waves leave."""
+    """Records the waves."""
 
     def __init__(self) -> None:
         self.waves: list[list[int]] = []
         self.left = asyncio.Event()
         self.wave = Wave(self.send)
-        #: Before the wave of `crowded`.
+        #: When `crowded` was called.
         self.began_s = 0.0
 
     def send(self, accumulators: list[Accumulator]) -> None:
@@ -35,7 +35,7 @@ class Shore:
         self.left.set()
 
     async def crowded(self) -> None:
-        """Partition 1 has just left, and more batches are out than a wave goes without waiting for."""
+        """Send partition 1, so that more batches are in flight than a wave ignores."""
         self.began_s = asyncio.get_running_loop().time()
         self.wave.join(accumulator(1))
         await self.next()
@@ -43,7 +43,7 @@ class Shore:
             self.wave.left(f"{n:016x}")
 
     async def next(self) -> float:
-        """Until the next wave leaves. Returns how long after `began_s` that is: never less than after the last wave."""
+        """Wait for the next wave. Returns its time after `began_s`, never less than that of the last wave."""
         self.left.clear()
         await asyncio.wait_for(self.left.wait(), 10)
         return asyncio.get_running_loop().time() - self.began_s
@@ -94,7 +94,7 @@ def test_it_leaves_when_enough_of_those_before_are_back(monkeypatch):
             shore.wave.left(nonce)
         shore.wave.join(accumulator(1))
         shore.wave.back(nonces[0])
-        shore.wave.back(nonces[0])  # told twice
+        shore.wave.back(nonces[0])  # a second time for the same batch
         await asyncio.sleep(0)
         assert shore.waves == []
         shore.wave.back(nonces[1])
@@ -119,7 +119,7 @@ def test_what_was_waited_for_in_vain_is_not_waited_for_again(monkeypatch):
     async def scene(shore: Shore) -> None:
         await shore.crowded()
         shore.wave.join(accumulator(2))
-        await shore.next()  # as long as it waits at most
+        await shore.next()  # after its maximum wait
         monkeypatch.setattr("wallet_engine.engine.wave.WAIT_S_MAX", 3600)
         shore.wave.join(accumulator(3))
         await asyncio.sleep(0)
@@ -140,7 +140,7 @@ def test_a_good_batch_waits_for_nothing_that_is_out_and_takes_the_others_along(m
         shore.wave.join(many)
         assert await shore.next() >= WAIT_S_MIN
         assert shore.waves == [[1], [2, 3]]
-        shore.wave.join(accumulator(4))  # a few wait for what is out as before
+        shore.wave.join(accumulator(4))  # a few wait for the batches in flight, as before
         await asyncio.sleep(2 * WAIT_S_MIN)
         assert shore.waves == [[1], [2, 3]]
 

@@ -1,4 +1,4 @@
-"""The journal is told of new entries when Redis has answered everything, or after a millisecond."""
+"""The journal gets new entries when Redis has answered all calls, or after a millisecond."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from wallet_engine.journal.link_wire import NewEntry
 
 
 class Journal:
-    """What it was told, and how long after its making."""
+    """Records the entries that it gets, and the time since its creation."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -53,7 +53,7 @@ def test_an_answer_without_an_entry_ends_the_waiting_too():
         journal.written.sent()
         journal.written.sent()
         journal.answered(7)
-        journal.written.answered()  # refused, or the connection is lost
+        journal.written.answered()  # a refusal, or a lost connection
         assert journal.told == [[7]]
 
     run(scene)
@@ -78,7 +78,7 @@ def test_a_node_that_does_not_answer_is_waited_for_only_so_long():
             await asyncio.sleep(WAIT_S_MAX / 4)
         assert journal.told == [[7, 8]]
         assert journal.told_s[0] >= WAIT_S_MAX
-        journal.answered(9)  # and the next ones have a millisecond of their own
+        journal.answered(9)  # later entries have their own millisecond
         assert journal.told == [[7, 8]]
         journal.answered(10)
         assert journal.told == [[7, 8], [9, 10]]

@@ -1,4 +1,4 @@
-"""What entries are told as: one row per case, and what must hold of the events of any run."""
+"""The events of entries: one row per case, and properties of the events of any run."""
 
 from typing import Any
 
@@ -234,7 +234,7 @@ async def test_what_entries_are_told_as(batches: list[list[str]], rows: list[Row
 
 
 def write_across(written: Written, decided: str = "+") -> None:
-    """Alice in partition 0 pays bob in partition 1, who gets it or not."""
+    """Alice in partition 0 pays bob in partition 1. `decided`: the outcome of the credit."""
     written.write(0, "+ o - alice - 0 USD", f"+ t {T[9]} @bank alice 1000 USD")
     written.write(1, *(["+ o - bob - 0 USD"] if decided == "+" else ["+ n x - - 0 -"]))
     written.write(0, f'+ d {T[1]} alice bob 400 USD #k7 {{"ref":"rent"}}')

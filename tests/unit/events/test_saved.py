@@ -1,4 +1,4 @@
-"""What a sink keeps of its folds is read by the version that has written it, or made anew."""
+"""A saved fold is used only by the version that wrote it; other versions build the fold again."""
 
 import msgspec
 import pytest
@@ -27,7 +27,7 @@ def test_a_fold_comes_back_as_it_was() -> None:
 
 
 def test_one_of_a_version_before_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its numbers may mean something else."""
+    """Its numbers may have another meaning."""
     data = save_book(book(), 0)
     monkeypatch.setattr(saved, "FORM", FORM + 1)
     with pytest.raises(Corruption, match=f"form {FORM}"):

@@ -1,4 +1,4 @@
-"""A follower: shares partitions, starts over where its sink is, and leaves a fork alone."""
+"""A follower shares partitions with others, restarts at its sink's positions, and stops at a fork."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ def entry(partition: int, seq: int) -> FeedEntry:
 
 
 class ListFeed(Feed):
-    """So many entries of each partition; one forks behind its last."""
+    """A feed with the same number of entries in each partition. One partition forks after its last entry."""
 
     def __init__(self, ends: Mapping[int, int], forks: Collection[int] = ()) -> None:
         self.ends = dict(ends)
@@ -50,7 +50,7 @@ class ListFeed(Feed):
 
 
 class ListSink:
-    """Keeps what it is given when it is flushed; fails as often as it is told."""
+    """A sink that keeps its entries when it is flushed, and fails a given number of times."""
 
     name = "list"
 
@@ -103,7 +103,7 @@ async def follow(
     done: Callable[[Follower], bool],
     metrics: Metrics | None = None,
 ) -> Follower:
-    """Follow four partitions until it is done."""
+    """Follow four partitions until `done`."""
     claims = Claims(Following(tree), info("one"), 4)
     follower = Follower(feed, sink, claims, Followers(tree), metrics or Metrics())
     tasks = [asyncio.create_task(claims.run()), asyncio.create_task(follower.run())]
@@ -144,7 +144,7 @@ def test_partitions_are_shared_and_those_of_who_is_gone_taken_over(tmp_path: Pat
             await until(lambda: claims[0].partitions == list(range(8)))
             tasks.append(asyncio.create_task(claims[1].run()))
             await until(lambda: len(claims[0].unwanted) == 4)
-            assert claims[1].partitions == []  # not before the other has let go
+            assert claims[1].partitions == []  # not before the other process has released them
             await claims[0].release(claims[0].unwanted)
             await until(lambda: [c.partitions for c in claims] == [[0, 2, 4, 6], [1, 3, 5, 7]])
             tasks[0].cancel()
@@ -166,13 +166,13 @@ class CountingTree(FileTree):
 
 
 def test_looking_at_claims_that_stand_writes_nothing(tmp_path: Path) -> None:
-    """Neither at one's own nor at another's: ZooKeeper writes to its disk what it refuses, too."""
+    """Neither for own claims nor for those of others: ZooKeeper writes even refused requests to its disk."""
     with closing(CountingTree(tmp_path / "map.json")) as tree:
         following = Following(tree)
         claims = Claims(following, info("b"), 8)
         following.register(info("a"))
         following.claim("list", 0, "a")
-        following.claim("list", 1, "a")  # its other process is to have it, and has not let go
+        following.claim("list", 1, "a")  # to be taken over by its other process, but not released yet
         asyncio.run(claims.look())
         assert claims.partitions == [3, 5, 7]
         before = tree.created
@@ -181,7 +181,7 @@ def test_looking_at_claims_that_stand_writes_nothing(tmp_path: Path) -> None:
 
 
 class Stalling(ListSink):
-    """Takes all there is, and nothing more once it is told to hang or to fail."""
+    """A sink that takes all entries until it is told to hang or to fail."""
 
     stalls = ""
 
@@ -197,7 +197,7 @@ class Stalling(ListSink):
 def test_the_lag_of_a_sink_that_stalls_grows(
     tmp_path: Path, stalls: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is 0 while the sink has all there is; then it grows, whether or not the sink says anything any more."""
+    """The lag is 0 while the sink has all entries. Then it grows, whether the sink hangs or fails."""
     monkeypatch.setattr(follower_module, "LOOK_S", 0.05)
     monkeypatch.setattr(follower_module, "LOOKED_S_MAX", 0.5)
     sink, lags = Stalling(), []

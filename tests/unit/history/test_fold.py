@@ -1,4 +1,4 @@
-"""The light fold says of every account what the oracle does, after every entry, whatever the entries."""
+"""The light fold has the same state of every account as the oracle, after every entry of random journals."""
 
 import random
 
@@ -21,7 +21,7 @@ T1, T2 = "A" * 22, "B" * 22
 
 
 def entry_of(state: PartitionState, lines: list[str], time_ms: int, window: int = 1) -> bytes | None:
-    """The next entry of a state that these operations make; the state is not changed."""
+    """The next entry of a state, with these operations; None if it is empty. The state does not change."""
     operations = [parse_operation(line) for line in lines]
     trial = state_of_image(redis_image(state), state.epoch)
     outcomes = decide_operations(trial, operations, time_ms, window)
@@ -34,7 +34,7 @@ def entry_of(state: PartitionState, lines: list[str], time_ms: int, window: int 
 
 
 def facts_of(lines: list[list[str]], partition: int = 0) -> Facts:
-    """Of entries of these operations, from the first."""
+    """The facts of entries with these operations, from the first entry on."""
     state, book, facts = PartitionState(), Book(), Facts()
     for number, batch in enumerate(lines, 1):
         payload = entry_of(state, batch, 1_000 * number)
@@ -46,7 +46,7 @@ def facts_of(lines: list[list[str]], partition: int = 0) -> Facts:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_fold_agrees_with_the_oracle_after_every_entry(seed: int) -> None:
-    """Also when its book is filled only with what was asked for."""
+    """Also when its book has only the accounts that were asked for."""
     chance, batches, book = random.Random(seed), RandomBatches(seed), Book()
     everything, entries = Book(), 0
     for _ in range(150):

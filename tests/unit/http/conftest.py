@@ -1,4 +1,4 @@
-"""The application on a wallet double."""
+"""Fixtures: the application on a wallet double."""
 
 import logging
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def app(wallet: WalletDouble) -> ASGIApp:
 
 @pytest.fixture
 def logging_restored() -> Iterator[None]:
-    """Logging may be configured: afterwards it is as it was."""
+    """Restores the logging configuration after a test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

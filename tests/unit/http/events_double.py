@@ -1,4 +1,4 @@
-"""An event log and a store of webhooks that answer as told; for the mapping of HTTP alone."""
+"""An event log and a store of webhooks with scripted answers, for tests of HTTP alone."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ EVENT = Logged(5, 2, "3.17.0", "posting", "shop-1", ["shop-1"], msgspec.Raw(b'{"
 
 
 class EventsDouble:
-    """Log and store in one. `answers[method]` is returned; `calls` holds (method, arguments)."""
+    """Log and store in one. A method returns `answers[method]`; `calls` has (method, arguments)."""
 
     def __init__(self, calls: list[tuple[str, tuple[Any, ...]]]) -> None:
         self.calls = calls

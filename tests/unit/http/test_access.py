@@ -1,4 +1,4 @@
-"""Keys at the door: 401 and 403 for every call, leg and element, whichever way a request comes, and nothing done."""
+"""Keys: 401 and 403 for every call, leg and element, on every path of a request; then nothing is done."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ ROLES = [role.value for role in Role]
 
 
 class Door:
-    """A server whose callers need keys, and a key for each role; those of `payer` and others are for `shop-*`."""
+    """A server that requires keys, with a key for each role. Keys of roles with accounts are for `shop-*`."""
 
     def __init__(self, wallet: WalletDouble, ring: Keyring, keys: dict[str, str], port: int) -> None:
         self.wallet, self.ring, self.keys, self.port = wallet, ring, keys, port
@@ -34,7 +34,7 @@ class Door:
     async def ask(
         self, method: str, path: str, key: str | None, body: Any = None, *, pieces: bool = False
     ) -> tuple[int, str]:
-        """Status and text of the answer."""
+        """Send a request. Returns status and text of the answer."""
         text = b"" if body is None else json.dumps(body).encode()
         headers = [] if key is None else [f"authorization: Bearer {key}"]
         data = request_bytes(text, *headers, path=path).replace(b"POST", method.encode(), 1)
@@ -92,7 +92,7 @@ AUDITS = {"auditor", "admin"}
 GROUP = "/v1/transfers/group"
 OURS, THEIRS = ("shop-1", "u-1"), ("u-1", "shop-1")
 
-#: method, path, body, roles that may
+#: Method, path, body, and the roles that may call it.
 CALLS: list[tuple[str, str, Any, set[str]]] = [
     ("POST", SINGLE, transfer(*OURS), PAYS),
     ("POST", SINGLE, transfer(*THEIRS), ADMIN),
@@ -152,7 +152,7 @@ CALLS: list[tuple[str, str, Any, set[str]]] = [
     ("POST", f"/v1/holds/{TXID}/void", {"account_id": "u-1"}, ADMIN),
     ("GET", f"/v1/holds/{TXID}?account_id=shop-1", None, READS),
     ("GET", f"/v1/holds/{TXID}?account_id=u-1", None, AUDITS),
-    # Who pays a refund is the receiver of the original.
+    # The payer of a refund is the receiver of the original.
     *[
         ("POST", f"/v1/transfers/{TXID}/refunds", {"from_account": payer, "transaction_id": TXID}, allowed)
         for payer, allowed in (("u-1", PAYS), ("shop-1", ADMIN), ("@bank", SYSTEM), ("@mint", ADMIN))
@@ -199,7 +199,7 @@ def test_each_role_may_what_it_may_and_nothing_else_is_done(pieces: bool) -> Non
                     )
                     assert "application/problem+json" in answer
                     assert '"retryable":false' in answer
-                    # Whom a transfer touches has to be looked up.
+                    # The accounts of a transfer must be looked up first.
                     done = [name for name, _ in it.wallet.calls if name != "request_of"]
                     assert done == [], (method, path, role)
 

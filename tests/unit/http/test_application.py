@@ -1,4 +1,4 @@
-"""Paths and methods, bounds, cancelled requests, and what is measured."""
+"""Paths and methods, limits, cancelled requests, and metrics."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ def test_unknown_method(app: ASGIApp, method: str, path: str, allowed: str) -> N
 
 
 class SlowWallet(WalletDouble):
-    """Transfers begin, and end when `go` is set."""
+    """A wallet whose transfers end when `go` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class SlowWallet(WalletDouble):
 
 
 def test_cancelled_request_does_not_cancel_what_it_began() -> None:
-    """A caller who waits for a transfer cannot cancel it (`tests/unit/service`); opening an account has steps."""
+    """Opening an account has several steps. (`tests/unit/service` tests that a caller cannot cancel a transfer.)"""
 
     async def scenario() -> None:
         wallet = SlowWallet()
@@ -106,7 +106,7 @@ def client_of(app: ASGIApp) -> httpx.AsyncClient:
 
 
 class Parts:
-    """An ASGI `receive` that hands out a body in parts, then says that the client hung up."""
+    """An ASGI `receive` that gives a body in parts, then the disconnection of the client."""
 
     def __init__(self, *parts: bytes, ends: bool = True) -> None:
         self.messages: list[Message] = [

@@ -1,4 +1,4 @@
-"""The short way: the same answers as the general way, and never two requests at once."""
+"""The short way gives the same answers as the general way, and never handles two requests at once."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ class Client:
         self.reader, self.writer = reader, writer
 
     async def answer(self) -> bytes:
-        """The next answer, whole, without its date and its id."""
+        """The next whole answer, without its date and its id."""
         async with asyncio.timeout(ANSWER_S_MAX):
             head = await self.reader.readuntil(b"\r\n\r\n")
             length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
@@ -52,14 +52,14 @@ class Client:
         return await self.answer()
 
     async def ask_in_pieces(self, data: bytes) -> bytes:
-        """What does not come whole goes the general way."""
+        """Send a request in pieces: then it takes the general way."""
         self.writer.write(data[:10])
         await asyncio.sleep(0.002)
         return await self.ask(data[10:])
 
 
 class Service:
-    """A server, its application, and how often a request went the short way."""
+    """A server, its application, and the number of requests that took the short way."""
 
     def __init__(self, app: Application, port: int, stop: asyncio.Event, task: asyncio.Task[None]) -> None:
         self.app, self.port, self.stop, self.task = app, port, stop, task
@@ -97,7 +97,7 @@ async def service(wallet: WalletDouble, **settings: Any) -> AsyncIterator[Servic
 
 
 class SlowWallet(WalletDouble):
-    """Transfers are decided when the test says so."""
+    """A wallet whose transfers are decided when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class SlowWallet(WalletDouble):
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[WalletHttpProtocol]:
-    """The protocols of all connections, in order."""
+    """The protocols of all connections, in their order."""
     protocols: list[WalletHttpProtocol] = []
     connection_made = WalletHttpProtocol.connection_made
 
@@ -170,7 +170,7 @@ def test_all_that_is_posted_whole_goes_the_short_way_with_the_same_answers() -> 
                     for headers in ((), ("content-type: text/plain",), ("content-type: application/json",)):
                         request = request_bytes(body, *headers, path=path)
                         assert await client.ask(request) == await client.ask_in_pieces(request), request
-                        asked += headers != ("content-type: text/plain",)  # of no type that is taken
+                        asked += headers != ("content-type: text/plain",)  # a type that is not accepted
             assert running.direct == asked > 50
             assert {name for name, _ in wallet.calls} >= {"transfer_many", "transfer_group", "place_hold"}
             for name in ("transfer_many", "place_hold", "open_account"):
@@ -242,7 +242,7 @@ def test_a_body_that_looks_like_a_request_is_none() -> None:
                 client = await running.connect()
                 head = f"POST {BATCH} HTTP/1.1\r\nhost: w\r\ncontent-length: {length}\r\n\r\n"
                 client.writer.write(head.encode())
-                if length > BODY_BYTES_MAX:  # answered before its body
+                if length > BODY_BYTES_MAX:  # answered before its body is read
                     assert b" 413 " in await client.answer()
                 await asyncio.sleep(0.02)
                 client.writer.write(request_bytes(GOOD_BODY))
@@ -327,7 +327,7 @@ def test_a_client_that_hangs_up_leaves_nothing_behind() -> None:
             await asyncio.sleep(0.05)
             decide(PAID)
             async with asyncio.timeout(ANSWER_S_MAX):
-                while running.app.gate.in_flight:  # answers come behind what is more urgent
+                while running.app.gate.in_flight:  # answers are sent after more urgent work
                     await asyncio.sleep(0)
 
     uvloop.run(scenario())
@@ -341,7 +341,7 @@ def test_a_connection_is_closed_when_it_was_idle_for_long_enough(made: list[Wall
             for _ in range(2):
                 client.writer.write(request_bytes(GOOD_BODY))
                 decide = await wallet.begun.get()
-                assert made[0].deadline_s == math.inf  # in flight is not idle
+                assert made[0].deadline_s == math.inf  # a connection with a request in flight is not idle
                 decide(PAID)
                 assert b'"success"' in await client.answer()
                 assert KEEP_ALIVE_SECONDS - 5 < made[0].deadline_s - loop.time() <= KEEP_ALIVE_SECONDS
@@ -354,7 +354,7 @@ def test_a_connection_is_closed_when_it_was_idle_for_long_enough(made: list[Wall
 def test_a_request_that_comes_when_its_connection_was_idle_for_long_enough_is_answered(
     made: list[WalletHttpProtocol],
 ) -> None:
-    """It was not read yet, and its connection was closed as one that nobody uses."""
+    """The request was not read yet, and its connection was closed as idle."""
 
     async def scenario() -> None:
         wallet = SlowWallet()
@@ -364,7 +364,7 @@ def test_a_request_that_comes_when_its_connection_was_idle_for_long_enough_is_an
                 client.writer.write(request_bytes(GOOD_BODY))
                 if late:
                     made[0].expired()
-                    assert made[0].deadline_s < math.inf  # and it is not forgotten, should nothing come of it
+                    assert made[0].deadline_s < math.inf  # it still has a deadline, if nothing more arrives
                 decide = await asyncio.wait_for(wallet.begun.get(), ANSWER_S_MAX)
                 decide(PAID)
                 assert b'"success"' in await client.answer()

@@ -1,4 +1,4 @@
-"""Events and webhooks by HTTP: bodies, bounds and codes."""
+"""Events and webhooks by HTTP: bodies, limits and codes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a stranger can do to the framing of requests, or with connections that are kept; and that it fails."""
+"""Attacks on the framing of requests and on kept connections, all of which must fail."""
 
 import asyncio
 import contextlib
@@ -23,13 +23,13 @@ from wallet_engine.service.api import TransferAnswer, TransferCommand
 
 BODY = json.dumps(GOOD).encode()
 BATCH_BODY = json.dumps({"transfers": [GOOD]}).encode()
-#: A request that somebody would like to have run as one of its own.
+#: A request that an attacker would like to smuggle in as another caller's.
 HIDDEN = request_bytes(json.dumps({**GOOD, "from_account": "victim", "transaction_id": TXID_2}).encode())
 PAID = TransferAnswer("+", False)
 
 
 def payers(wallet: WalletDouble) -> list[str]:
-    """Who paid, in order."""
+    """The payers of all transfers, in order."""
     found = []
     for name, arguments in wallet.calls:
         commands = arguments[0] if name == "transfer_many" else [arguments[0]]
@@ -45,7 +45,7 @@ def chunked(body: bytes, *headers: str, trailers: bytes = b"", path: str = SINGL
 
 
 async def ended(client: Client) -> bytes:
-    """What comes before the server closes the connection."""
+    """All bytes until the server closes the connection."""
     return await asyncio.wait_for(client.reader.read(), ANSWER_S_MAX)
 
 
@@ -55,7 +55,7 @@ async def still_answers(client: Client) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds become hundredths."""
+    """Make time-outs a hundredth of their length."""
     monkeypatch.setattr(connections, "TICK_S", 0.02)
     monkeypatch.setattr(connections, "HEAD_SECONDS_MAX", 0.2)
     monkeypatch.setattr(connections, "BODY_SECONDS_MAX", 0.6)
@@ -64,9 +64,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_module, "SLOW_SECONDS", 0.2)
 
 
-#: More than lies in the buffers between two sockets.
+#: More than the buffers between two sockets can hold.
 FLOOD_BYTES = 64 << 20
-#: Answers of some 100 KiB, likewise.
+#: The same with answers of some 100 KiB.
 ASKED = 400
 
 
@@ -90,7 +90,7 @@ def test_an_upgrade_is_not_taken_and_its_body_is_no_request(path: str, upgrade: 
             request = request_bytes(body, *headers, path=path)
             answer = await (client.ask_in_pieces(request) if in_pieces else client.ask(request))
             assert answer.startswith(b"HTTP/1.1 200 "), answer
-            # A body that is a request of its own stays a body.
+            # A body that looks like a request is still a body.
             answer = await client.ask(request_bytes(HIDDEN, *headers, path=path))
             assert answer.startswith(b"HTTP/1.1 400 "), answer
             await still_answers(client)
@@ -199,7 +199,7 @@ def test_a_head_without_end_is_refused_while_others_are_served(flood: str) -> No
                 await still_answers(other)
                 slowest_s = max(slowest_s, loop.time() - began_s)
                 await asyncio.sleep(0.002)
-            with contextlib.suppress(ConnectionError):  # who goes on sending may lose the answer
+            with contextlib.suppress(ConnectionError):  # a client that still sends may lose the answer
                 answer = await ended(attacker)
                 assert re.match(rb"HTTP/1.1 4(31|00) ", answer), answer
             attacking.cancel()
@@ -237,7 +237,7 @@ def test_there_is_one_host(hosts: list[str], status: int, in_pieces: bool) -> No
     uvloop.run(scenario())
 
 
-#: Heads that two programs may understand differently; each is followed by a request that would be hidden in it.
+#: Heads that two programs may parse differently. Each is followed by a request that would be hidden in it.
 SMUGGLING = [
     b"content-length: 5\r\ntransfer-encoding: chunked",
     b"transfer-encoding: chunked\r\ncontent-length: 5",
@@ -297,7 +297,7 @@ def test_what_the_parser_should_refuse_does_not_depend_on_it(begin: bytes, field
 
 
 def test_who_goes_on_sending_reads_why_he_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that comes behind is read and thrown away: what is left unread when a connection ends resets it."""
+    """The server reads and ignores the rest: unread bytes at the end of a connection would reset it."""
     monkeypatch.setattr(connections, "LINGER_SECONDS_MAX", 10 * ANSWER_S_MAX)
 
     async def scenario() -> None:
@@ -390,7 +390,7 @@ def test_requests_one_behind_the_other_are_told_apart_however_they_are_cut(size:
 
 
 class Slow(SlowWallet):
-    """All is decided when the test says so, whichever way it came."""
+    """A wallet that decides everything when the test says so, on both ways."""
 
     async def transfer(self, command: TransferCommand) -> TransferAnswer:
         await self.transfer_many([command])
@@ -419,7 +419,7 @@ def test_a_client_that_has_said_all_gets_its_answers() -> None:
                 answers = await ended(client)
                 assert answers.count(b"HTTP/1.1 200 ") == request.count(b"POST "), answers
             client = await running.connect()
-            client.writer.write(batch + single[:-1])  # the second never comes whole
+            client.writer.write(batch + single[:-1])  # the second request is never complete
             client.writer.write_eof()
             (await asyncio.wait_for(wallet.begun.get(), ANSWER_S_MAX))(PAID)
             assert (await ended(client)).count(b"HTTP/1.1 ") == 1
@@ -465,7 +465,7 @@ def test_a_head_comes_whole_or_not_at_all() -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_a_head_that_goes_on_coming_gets_no_more_time() -> None:
-    """A byte now and then would keep a connection for ever."""
+    """Otherwise a byte now and then would keep a connection for ever."""
 
     async def scenario() -> None:
         async with service(WalletDouble()) as running:
@@ -493,10 +493,10 @@ def test_a_body_comes_in_time_or_is_refused(path: str) -> None:
             began_s = loop.time()
             ending = asyncio.create_task(client.reader.read())
             while not ending.done() and loop.time() - began_s < 10:
-                client.writer.write(b"yy")  # a hundred bytes a second
+                client.writer.write(b"yy")  # a hundred bytes per second
                 await asyncio.sleep(0.02)
             assert loop.time() - began_s < 8
-            if "freeze" not in path:  # which needs no body
+            if "freeze" not in path:  # that call has no body
                 assert (await ending).startswith(b"HTTP/1.1 408 ")
                 assert wallet.calls == []
             ending.exception()
@@ -562,7 +562,7 @@ def test_who_does_not_read_the_answers_has_no_more_requests_read(monkeypatch: py
                     for (route, _), (count, _) in text._children.items()
                     if route == "/openapi.json"
                 )
-                # What fits into the buffers on the way is answered, and no more of all that was sent.
+                # Only requests that fit into the buffers on the way are answered, and no others that were sent.
                 assert answered < sent / len(request) * 1000 / 2
                 assert loop.time() < deadline_s, "the connection was not given up"
 
@@ -583,7 +583,7 @@ def test_what_is_pipelined_is_bounded() -> None:
             first(PAID)
             assert b" 200 " in await client.answer()
             client.writer.transport.abort()
-            deciding = asyncio.create_task(decide_all(wallet))  # one more may begin before the abort is seen
+            deciding = asyncio.create_task(decide_all(wallet))  # one more before the abort is seen
         deciding.cancel()
         assert running.app.gate.in_flight == 0
 
@@ -595,7 +595,7 @@ def test_what_is_pipelined_is_bounded() -> None:
 
 
 def test_what_waits_behind_a_request_is_not_read() -> None:
-    """It would lie in the memory of the server, as much as anybody cares to send."""
+    """Otherwise a client could fill the server's memory with unread requests."""
 
     async def scenario() -> None:
         wallet = Slow()
@@ -642,7 +642,7 @@ def test_who_asks_one_by_one_and_reads_no_answer_is_not_answered_for_ever() -> N
 
 
 def test_while_answers_lie_unread_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the short way are so small that it takes thousands until a socket is full."""
+    """Answers of the short way are small: it takes thousands of them to fill a socket."""
     made: list[WalletHttpProtocol] = []
 
     class Noted(WalletHttpProtocol):

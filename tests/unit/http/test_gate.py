@@ -1,4 +1,4 @@
-"""Every request passes the gate: behind one that refuses all, nothing is done, whatever is asked and however."""
+"""Every request passes the gate: with a gate that refuses all requests, no request of any form does anything."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ WORD = "only the gate says so"
 
 
 class RefusingGate(Gate):
-    """Counts those it has turned away."""
+    """A gate that refuses and counts all requests."""
 
     turned_away = 0
 
@@ -49,7 +49,7 @@ class RefusingGate(Gate):
 
 
 class Untouchable:
-    """A wallet that nobody may ask for anything."""
+    """A wallet on which every call fails the test."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -64,7 +64,7 @@ def path_of(template: str) -> str:
 
 
 def shapes(method: str, path: str) -> Iterator[list[bytes]]:
-    """One request in all its shapes, each as the parts in which it is sent."""
+    """A request in all its forms. Each form is a list of the parts that are sent."""
     body = b"" if method in ("GET", "HEAD") else BODIES.get(path, BODY)
     begin = f"{method} {path}".encode()
     whole = request_bytes(body, path=path).replace(f"POST {path}".encode(), begin, 1)
@@ -159,7 +159,7 @@ def test_g10_one_caller_has_no_more_than_half_of_the_room_while_another_is_there
     gate = Gate(Metrics(), in_flight_max=10)
     small = next(endpoint for endpoint in ENDPOINTS if endpoint.bounded and endpoint.small)
     loud, quiet = gate.peer("192.0.2.1"), gate.peer("192.0.2.2")
-    visits = [gate.enter(small, None, loud, ASKED) for _ in range(8)]  # nobody else has come
+    visits = [gate.enter(small, None, loud, ASKED) for _ in range(8)]  # there is no other caller
     gate.enter(small, None, quiet, ASKED).leave(200)
     time.sleep(2 * LOOK_S)
     with pytest.raises(Refused, match="this caller alone") as refused:

@@ -1,4 +1,4 @@
-"""The past without a history store, and what is refused before one is asked."""
+"""Calls about the past without a history store, and requests that are refused before the store is asked."""
 
 import pytest
 from starlette.types import ASGIApp

@@ -1,4 +1,4 @@
-"""One row per malformed field and call: its status and code, and that the wallet was not asked."""
+"""One row for each malformed field and call: its status and code, and no call of the wallet."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ GOOD = {
     "currency": "USD",
     "transaction_id": TXID,
 }
-#: Names a test: its `repr` must be the same in every process.
+#: Part of the name of a test, so its `repr` must be the same in every process.
 ABSENT = ...
 
 MALFORMED_TRANSFERS: list[tuple[dict[str, Any], str]] = [
@@ -333,7 +333,7 @@ NEARLY_AMOUNTS = [
     ),
     *("1", "1.5", "1.234", "1.23.45", "-1.23", "90071992547409.91", "90071992547409.92"),
 ]
-#: As long as an id, or with as many dashes, or none.
+#: Text with the length of an id, with the same number of dashes or none.
 NEARLY_IDS = [
     *(TXID[:-1], TXID + TXID, TXID[:-2] + " 1", TXID[:-2] + "\t\n", TXID[:-1] + "g", TXID[:-1] + "١"),
     *(TXID[:7] + "-" + TXID[7] + TXID[9:], TXID[:-1] + "-", TXID[:8] + "0" + TXID[9:], TXID.upper(), TXID_2),

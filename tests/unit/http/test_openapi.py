@@ -1,4 +1,4 @@
-"""The OpenAPI document: true to the endpoints, and sound as a document."""
+"""The OpenAPI document: it agrees with the endpoints, and is valid."""
 
 import json
 import re
@@ -72,7 +72,7 @@ def test_every_code_is_documented_under_its_status() -> None:
             assert {KINDS[code].status for code in codes} == {int(status)}
             assert ("Retry-After" in response.get("headers", {})) is (status in ("429", "503")), path
             documented.update(codes)
-    # `not_found` belongs to no path of the interface.
+    # `not_found` is the answer for paths that the API does not have.
     assert documented == KINDS.keys() - {"not_found"}
 
 

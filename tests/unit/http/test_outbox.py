@@ -1,4 +1,4 @@
-"""Answers are made and sent together, behind what the receipts have called for, and in their order."""
+"""Answers are made and sent together, in order, after the work that the receipts have caused."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from wallet_engine.http.outbox import JoiningTransport, Outbox
 
 
 class Transport:
-    """Notes what reaches the socket."""
+    """A transport that records what is written to the socket."""
 
     def __init__(self, log: list[str]) -> None:
         self.log = log

@@ -1,4 +1,4 @@
-"""Every outcome and outage of every call: status, code, headers, body, and what the wallet was asked."""
+"""Every outcome and outage of every call: status, code, headers, body, and the call of the wallet."""
 
 import time
 from typing import Any
@@ -181,7 +181,7 @@ def test_batch_answers_each_transfer_on_its_own(app: ASGIApp, wallet: WalletDoub
 def test_a_refusal_names_the_side(
     app: ASGIApp, wallet: WalletDouble, of_payer: str, of_receiver: str
 ) -> None:
-    """Alone and in a batch; an account that is the only one is none of two sides."""
+    """In a single call and in a batch. A call with only one account names no side."""
     for outcome, side in ((of_payer, "payer"), (of_receiver, "receiver")):
         wallet.answers["transfer"] = TransferAnswer(outcome, False)
         wallet.answers["transfer_many"] = [outcome]

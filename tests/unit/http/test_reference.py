@@ -1,4 +1,4 @@
-"""The page at /docs: whole, sound as HTML, and in need of nothing from elsewhere."""
+"""The page at /docs: complete, valid HTML, and without anything from other servers."""
 
 import re
 from html.parser import HTMLParser

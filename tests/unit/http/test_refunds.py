@@ -1,4 +1,4 @@
-"""What becomes of a refund's request and answer between HTTP and the wallet."""
+"""The request and the answer of a refund between HTTP and the wallet."""
 
 import pytest
 from starlette.types import ASGIApp

@@ -1,4 +1,4 @@
-"""Every answer carries the id of its request, its caller's own where he gave one, and so do the lines in the log."""
+"""Every answer and its log lines have the id of the request: the caller's own, or else a new one."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from wallet_engine.telemetry.logging import configure_logging
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
-#: The value of a header, and the id that the answer carries; "" is one that was made here.
+#: The value of the request's header, and the id in the answer; "" means a new id.
 GIVEN = [
     ("X-Request-Id: a-1", "a-1"),
     ("x-request-id:\t{b/2}  ", "{b/2}"),

@@ -1,4 +1,4 @@
-"""The application on a real uvicorn: clients that hang up, bodies on the wire, stopping."""
+"""The application on a real uvicorn: clients that disconnect, bodies on the wire, stopping."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from wallet_engine.service.api import TransferCommand
 
 
 class SlowWallet(WalletDouble):
-    """Batches begin, and end when `go` is set, whether or not anybody still waits, as `service.api` promises."""
+    """A wallet whose batches end when `go` is set, even when nobody waits any more, as `service.api` promises."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class SlowWallet(WalletDouble):
         return ["+"] * len(commands)
 
     async def open_account(self, *asked: Any, **more: Any) -> Any:
-        """Ends with the task that waits for it: HTTP has to go on waiting."""
+        """Unlike a batch, it ends with the task that waits for it. So HTTP must continue to wait."""
         self.begun.set()
         await self._transfer()
         return await super().open_account(*asked, **more)
@@ -47,7 +47,7 @@ class SlowWallet(WalletDouble):
 
 
 class Running:
-    """A server, where it listens, and how to stop it."""
+    """A running server, its address, and how to stop it."""
 
     def __init__(self, wallet: WalletDouble, drain_seconds_max: float, leave_seconds: float) -> None:
         self.stop = asyncio.Event()
@@ -153,9 +153,7 @@ def test_stop_gives_up_waiting_but_not_what_was_begun(path: str, body: bytes) ->
             _, writer = await server.connect()
             request = request_bytes(path, body)
             writer.write(request[:-1])
-            await asyncio.sleep(
-                0.05
-            )  # what comes in pieces is answered by ASGI, whose handlers are cancelled then
+            await asyncio.sleep(0.05)  # a request in pieces goes to ASGI, whose handlers are cancelled
             writer.write(request[-1:])
             await asyncio.wait_for(wallet.begun.wait(), 5)
             server.stop.set()
@@ -232,7 +230,7 @@ def test_address_that_is_taken_is_a_config_error() -> None:
 
 
 def test_who_is_about_to_end_says_so_and_answers_meanwhile() -> None:
-    """No caller meets a closed door: `/readyz` says no, each answer ends its connection, new ones are taken."""
+    """No caller is refused: `/readyz` says unready, each answer closes its connection, new ones are accepted."""
 
     async def ask(
         connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], data: bytes
@@ -271,7 +269,7 @@ def test_who_is_about_to_end_says_so_and_answers_meanwhile() -> None:
 
 
 def test_who_was_let_in_as_one_of_the_last_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that was sent into a connection that nobody has read from yet ended in a reset."""
+    """A request on a connection that was accepted, but not read yet, ended in a reset."""
     monkeypatch.setattr("wallet_engine.http.server.SILENT_SECONDS_MAX", 20.0)
 
     async def scenario() -> None:
@@ -291,13 +289,13 @@ def test_who_was_let_in_as_one_of_the_last_is_answered(monkeypatch: pytest.Monke
                 assert answer.startswith(b"HTTP/1.1 200 ")
                 assert b"\r\nconnection: close\r\n" in answer.lower()
                 connection[1].close()
-            await asyncio.wait_for(server.task, 10)  # and waits for nobody any more
+            await asyncio.wait_for(server.task, 10)  # the server waits for no other caller
 
     uvloop.run(scenario())
 
 
 def test_who_waits_at_the_door_when_it_is_closed_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of those who came while the event loop was busy, 63 were let in and the others met a reset."""
+    """Of the connections that came while the event loop was busy, 63 were accepted and the others reset."""
     waiting = 150
     connections: list[socket.socket] = []
     request = request_bytes(SINGLE, json.dumps(GOOD).encode())
@@ -305,7 +303,7 @@ def test_who_waits_at_the_door_when_it_is_closed_is_let_in(monkeypatch: pytest.M
 
     async def scenario() -> None:
         async with running(WalletDouble(), leave_seconds=0.05) as server:
-            first = await server.connect()  # has the server know how to make a connection
+            first = await server.connect()  # so that the server has accepted a connection before
             _, _, port = (await server.url()).rpartition(":")
 
             async def crowded(crowd: Crowd) -> None:
@@ -327,7 +325,7 @@ def test_who_waits_at_the_door_when_it_is_closed_is_let_in(monkeypatch: pytest.M
 
 
 def test_who_comes_when_the_last_were_let_in_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """He was, and closing the listener reset him under his request."""
+    """Such a caller was connected, and the closing of the listener reset the connection during the request."""
     let_in = Crowd.let_in_the_last
     tried: list[bool] = []
 
@@ -357,7 +355,7 @@ def test_who_comes_when_the_last_were_let_in_is_not_connected(monkeypatch: pytes
 
 
 def test_a_request_that_is_unread_when_the_process_ends_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a connection that is kept: it was closed as idle, and its caller met a reset."""
+    """A kept connection with an unread request was closed as idle, and the caller got a reset."""
     request = request_bytes(SINGLE, json.dumps(GOOD).encode())
     shutdown = WalletHttpProtocol.shutdown
     answers: list[bytes] = []
@@ -379,7 +377,7 @@ def test_a_request_that_is_unread_when_the_process_ends_is_answered(monkeypatch:
 
             monkeypatch.setattr(WalletHttpProtocol, "shutdown", shut_down)
             server.stop.set()
-            await asyncio.wait_for(server.task, 10)  # and waits for no answer of the one that asked nothing
+            await asyncio.wait_for(server.task, 10)  # it does not wait for the one without a request
             answers.extend(answer_of(each) for each in kept)
             for each in kept:
                 each.close()
@@ -392,7 +390,7 @@ def test_a_request_that_is_unread_when_the_process_ends_is_answered(monkeypatch:
 
 
 def test_the_end_of_an_idle_connection_is_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The event loop closes it a round later; who looks before he sends would send into it until then."""
+    """The event loop closes it one round later. A client that checks before it sends would use it until then."""
     request = request_bytes(SINGLE, json.dumps(GOOD).encode())
     shutdown = WalletHttpProtocol.shutdown
     seen: list[bool] = []
@@ -415,7 +413,7 @@ def test_the_end_of_an_idle_connection_is_seen_at_once(monkeypatch: pytest.Monke
 
 
 def test_an_answer_that_is_being_sent_is_whole_when_the_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection is idle already, and its answer has not left yet."""
+    """The connection is idle already, but its answer is not sent yet."""
     request = request_bytes(SINGLE, json.dumps(GOOD).encode())
     answer = WalletHttpProtocol._answer
 
@@ -438,7 +436,7 @@ def test_an_answer_that_is_being_sent_is_whole_when_the_process_ends(monkeypatch
 
 
 async def kept_connection(server: Running, request: bytes) -> socket.socket:
-    """A connection on which a request was answered, and which both sides keep."""
+    """A connection that both sides keep after an answered request."""
     _, _, port = (await server.url()).rpartition(":")
     connection = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", int(port)), 10)
     connection.sendall(request)
@@ -447,7 +445,7 @@ async def kept_connection(server: Running, request: bytes) -> socket.socket:
 
 
 def answer_of(connection: socket.socket) -> bytes:
-    """All that comes until the end."""
+    """All bytes until the connection ends."""
     said = b""
     while piece := connection.recv(65536):
         said += piece
@@ -469,7 +467,7 @@ def test_who_says_nothing_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch
 
 
 def test_many_that_come_at_once_are_let_in_within_few_rounds() -> None:
-    """Where a round of the loop takes long, the last of a crowd waited a minute for its turn."""
+    """With long rounds of the event loop, the last of many connections waited a minute to be accepted."""
     crowd = 200
 
     async def main() -> int:

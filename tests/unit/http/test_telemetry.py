@@ -1,4 +1,4 @@
-"""Logs have one shape; metrics keep the Prometheus conventions."""
+"""Logs have one format; metrics follow the Prometheus conventions."""
 
 import json
 import logging
@@ -95,7 +95,7 @@ def test_every_metric_is_fed_somewhere() -> None:
 
 
 def test_a_log_that_nobody_has_set_up_stays_off_standard_output() -> None:
-    """`wallet-admin --json` answers there, with one document."""
+    """`wallet-admin --json` prints one document to standard output."""
     program = 'from wallet_engine.telemetry.logging import get_logger; get_logger("wallet").warning("lost", copy="j1")'
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == ""

@@ -1,4 +1,4 @@
-"""HTTPS on a real server, asked by curl: who the certificate says the caller is, and certificates that change."""
+"""HTTPS on a real server, with curl: the caller named by a certificate, and certificates that are renewed."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ class Running:
         return int(self.url.rpartition(":")[2])
 
     async def curl(self, *flags: str, path: str = SINGLE, body: str | None = BODY) -> str:
-        """What curl prints: the answer, and its status behind it; `failed N` when there was none."""
+        """The output of curl: the answer followed by its status; `failed N` without an answer."""
         said = ["--data", body, "-H", "content-type: application/json"] if body is not None else []
         process = await asyncio.create_subprocess_exec(
             *("curl", "-s", "--max-time", "15", "-w", " %{http_code}", *said, *flags, self.url + path),
@@ -121,9 +121,9 @@ def test_a_certificate_is_the_key_that_it_is_for(authority: Authority, server: P
             assert (await running.curl(*trusted, *mine, body=other)).endswith(" 403")
             for nobody in ((), unnamed, double, unknown):
                 assert (await running.curl(*trusted, *nobody)).endswith(" 401"), nobody
-            # A certificate of another authority is not even looked at.
+            # A certificate of another authority is refused in the handshake.
             assert (await running.curl(*trusted, *theirs)).startswith("failed ")
-            # The key that is shown decides, and who has one needs no certificate.
+            # A key in the request decides. A caller with a key needs no certificate.
             bearer = ("-H", f"Authorization: Bearer {shown}")
             for flags in ((*mine, *bearer), bearer):
                 assert (await running.curl(*trusted, *flags)).endswith(" 403")
@@ -148,7 +148,7 @@ def test_certificates_are_read_anew_when_their_files_change(
         ours = [tmp_path / name for name in ("cert.pem", "key.pem", "clients.pem")]
 
         def install(*sources: Path) -> None:
-            """As tools that renew certificates do: each file at once."""
+            """Replace each file atomically, as tools that renew certificates do."""
             for source, target in zip(sources, ours, strict=True):
                 scratch = target.with_suffix(".new")
                 shutil.copy(source, scratch)
@@ -162,7 +162,7 @@ def test_certificates_are_read_anew_when_their_files_change(
             assert '"status":"success"' in await running.curl("--cacert", str(authority.cert), *old)
             lasting = ssl.create_default_context(cafile=authority.cert)
             reader, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=lasting)
-            ours[0].write_text("half a certificate")  # what cannot be used changes nothing
+            ours[0].write_text("half a certificate")  # an unusable file changes nothing
             await asyncio.sleep(0.1)
             assert '"status":"success"' in await running.curl("--cacert", str(authority.cert), *old)
             install(*fresh.issue("server", "IP:127.0.0.1"), fresh.cert)
@@ -172,7 +172,7 @@ def test_certificates_are_read_anew_when_their_files_change(
             assert '"status":"success"' in await running.curl("--cacert", str(fresh.cert), *new)
             assert await running.curl("--cacert", str(authority.cert), *old) == "failed 60"
             assert (await running.curl("--cacert", str(fresh.cert), *old)).startswith("failed ")
-            # A connection from before goes on.
+            # An existing connection continues.
             writer.write(request_bytes(BODY.encode(), "authorization: Bearer none"))
             assert b" 401 " in await asyncio.wait_for(reader.readline(), ANSWER_S_MAX)
             writer.transport.abort()

@@ -1,4 +1,4 @@
-"""A wallet that answers as told and remembers what it was asked; for the mapping of HTTP alone."""
+"""A wallet with scripted answers, which records its calls, for tests of HTTP alone."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ HOLD = Hold("O", "alice", "-", "USD", 400, 100, 50, 1, 1_700_000_000_000, "AAAAA
 
 
 class WalletDouble:
-    """`answers[method]` is returned, or raised when it is an exception; `calls` holds (method, arguments)."""
+    """A method returns `answers[method]`, or raises it when it is an exception. `calls` has (method, arguments)."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
@@ -133,7 +133,10 @@ class WalletDouble:
         return self._answer("hold", account_id, hold)
 
     async def original(self, from_account: str, transaction: str, leg: int | None) -> Original | str:
-        """A look that decides who may do what, and no call. Between shop-1 and everybody else, or as it is told."""
+        """The original of a refund; not recorded, since it only decides about rights.
+
+        By default a transfer between shop-1 and the other account.
+        """
         if "original" in self.answers:
             return self.answers["original"]
         receiver = "u-1" if from_account == "shop-1" else "shop-1"
@@ -150,7 +153,7 @@ class WalletDouble:
 
 
 def call(app: ASGIApp, method: str, path: str, **request: Any) -> httpx.Response:
-    """One request to the application, without a network."""
+    """Send one request to the application, without a network."""
 
     async def send() -> httpx.Response:
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
@@ -161,7 +164,7 @@ def call(app: ASGIApp, method: str, path: str, **request: Any) -> httpx.Response
 
 
 def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """Checks what every problem promises, and returns its body."""
+    """Check the properties that all problems have, and return the body."""
     body = response.json()
     assert (response.status_code, body["code"], body["status"]) == (status, code, status), body
     assert response.headers["content-type"] == "application/problem+json"

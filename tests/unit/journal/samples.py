@@ -1,4 +1,4 @@
-"""Entries and journals for the tests: deterministic, and as small as a test wants them."""
+"""Sample entries and journals: deterministic, and as small as a test needs."""
 
 import asyncio
 import hashlib
@@ -10,7 +10,7 @@ from wallet_engine.journal.copy import JournalCopy
 
 
 def nonce(partition: int, seq: int, branch: str = "") -> str:
-    """The nonce of entry `seq` in the sample chain of a partition; another `branch` is another chain."""
+    """The nonce of entry `seq` in a partition's sample chain. Another `branch` gives another chain."""
     if seq == 0:
         return ZERO_NONCE
     return hashlib.sha256(f"{partition} {seq} {branch}".encode()).hexdigest()[:16]
@@ -19,7 +19,7 @@ def nonce(partition: int, seq: int, branch: str = "") -> str:
 def entry(
     partition: int, seq: int, *, epoch: int = 1, filling: int = 0, branch: str = "", prev: str | None = None
 ) -> tuple[bytes, EntryHeader]:
-    """Entry `seq` of the sample chain; `filling` characters make it longer."""
+    """Entry `seq` of the sample chain. `filling`: characters that make it longer."""
     prev_nonce = nonce(partition, seq - 1, branch) if prev is None else prev
     txid = "AAAAAAAAAAAAAAAAAAAAAA"
     payload = (
@@ -30,7 +30,7 @@ def entry(
 
 
 def append(writer: JournalWriter, partition: int, count: int, *, filling: int = 0, first: int = 0) -> None:
-    """Append the next `count` sample entries of a partition (of a new one from seq 1, or from `first`)."""
+    """Append the next `count` sample entries of a partition. A new partition begins at seq 1, or at `first`."""
     start = first or writer.position(partition).seq + 1
     for seq in range(start, start + count):
         writer.append(partition, *entry(partition, seq, filling=filling))
@@ -39,7 +39,7 @@ def append(writer: JournalWriter, partition: int, count: int, *, filling: int = 
 def write(
     directory: Path, seqs: dict[int, int], *, filling: int = 0, segment_bytes_max: int = 1 << 28
 ) -> None:
-    """A closed journal with entries 1 … seqs[p] of each partition, round robin, one group per round."""
+    """Write and close a journal with entries 1 … seqs[p] of each partition, round robin, one group per round."""
     writer = JournalWriter(directory, "sample", segment_bytes_max=segment_bytes_max)
     for seq in range(1, max(seqs.values()) + 1):
         for partition, last in seqs.items():
@@ -50,12 +50,12 @@ def write(
 
 
 def holds(writer: JournalWriter, partition: int, seq: int, text: str) -> bool:
-    """Whether exactly this nonce is durable at this seq, however old."""
+    """Whether exactly this nonce is durable at this seq, at any age."""
     return asyncio.run(JournalCopy(writer).held([(partition, seq, text)]))[0]
 
 
 def seqs_read(directory: Path, **options: object) -> dict[int, list[int]]:
-    """partition -> the seqs that `read` yields."""
+    """Partition -> the seqs that `read` yields."""
     found: dict[int, list[int]] = {}
     record: Record
     for record in read(directory, **options):  # type: ignore[arg-type]

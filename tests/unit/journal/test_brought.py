@@ -1,4 +1,4 @@
-"""Who brought an entry is known for as long as it is among the newest, and costs no more memory than that."""
+"""The service that brought an entry is known while the entry is among the newest. The memory is bounded."""
 
 from wallet_engine.journal.brought import ENTRIES_MAX, Brought
 

@@ -1,4 +1,4 @@
-"""What became of old credits: looked up in the segments, and only by a copy that has all of them."""
+"""Look-ups of old credits in the segments, only by a copy that has all entries."""
 
 import asyncio
 from pathlib import Path
@@ -30,7 +30,7 @@ def journal(tmp_path: Path, request: pytest.FixtureRequest) -> JournalWriter:
     writer = JournalWriter(tmp_path, "j1", segment_bytes_max=request.param)
     for seq, (time_ms, outcomes, operations) in enumerate(ENTRIES, 1):
         before = nonce(seq - 1) if seq > 1 else ZERO_NONCE
-        for partition in (3, 4):  # the other one's entries must not count
+        for partition in (3, 4):  # entries of partition 4 must not count
             text = f"{seq} {before} {nonce(seq)} 1 {time_ms} 1 {outcomes}\n{operations}".encode()
             payload = text if partition == 3 else text.replace(b"c 2.8", b"c 9.9")
             writer.append(partition, payload, parse_header(payload))
@@ -58,7 +58,7 @@ def test_first_outcomes_are_found(
 
 
 def test_a_credit_is_found_however_wrong_its_clock_was(tmp_path: Path) -> None:
-    """G4: the debit was dated days ahead of its credit; what stands in front of it in the files is passed over."""
+    """G4: the debit's time is days after that of its credit. Entries before the credit in the files are skipped."""
     writer = JournalWriter(tmp_path, "j1", segment_bytes_max=300)
     seqs = {1: 0, 3: 0}
 
@@ -82,7 +82,7 @@ def test_a_credit_is_found_however_wrong_its_clock_was(tmp_path: Path) -> None:
 def test_only_a_copy_with_the_entry_named_answers(
     journal: JournalWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else "not found" could mean "not here yet", and the credit would be made twice."""
+    """Otherwise "not found" could mean "not here yet", and the credit would be made twice."""
     copy = JournalCopy(journal)
     copy.confirm([(3, 1)])
     search = CreditSearch(copy)

@@ -1,4 +1,4 @@
-"""The feed of a directory: everything behind a position, in order, once; what contradicts the position is refused."""
+"""The feed of a directory gives every entry after a position once, in order. It refuses a contradicting position."""
 
 import asyncio
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The feed over real sockets, from copies with real files: what is final comes once and in order, and nothing else."""
+"""The feed over real sockets, from copies with real files: only final entries come, once and in order."""
 
 import asyncio
 import hashlib
@@ -24,7 +24,7 @@ SEGMENT_BYTES = 6000
 
 
 class Copy:
-    """A journal copy that only serves the feed; `quorum_seq` says what is final, by default what it has."""
+    """A journal copy that only serves the feed. `quorum_seq`: the final entries, by default all of its own."""
 
     def __init__(self, directory: Path, journal_id: str, segment_bytes_max: int = SEGMENT_BYTES) -> None:
         self.writer = JournalWriter(directory, journal_id, segment_bytes_max=segment_bytes_max)
@@ -52,7 +52,7 @@ class Copy:
 
 @asynccontextmanager
 async def copies_of(*copies: Copy) -> AsyncIterator[FeedClient]:
-    """The copies, running, and a client that knows them."""
+    """Run the copies, and give a client of them."""
     for copy in copies:
         await copy.start()
 
@@ -71,7 +71,7 @@ def run(test: Callable[[], Coroutine[None, None, None]]) -> None:
 
 
 class Follower:
-    """Takes what comes, in a task of its own."""
+    """Takes the entries of a feed in a separate task."""
 
     def __init__(self, feed: FeedClient, after: Mapping[int, FeedPosition]) -> None:
         self.taken: dict[int, list[FeedEntry]] = {partition: [] for partition in after}
@@ -214,7 +214,7 @@ def test_another_chain_is_refused(tmp_path: Path) -> None:
 def test_when_a_copy_dies_the_follower_goes_on_at_another(tmp_path: Path) -> None:
     async def scenario() -> None:
         copies = [Copy(tmp_path / name, name) for name in ("j1", "j2")]
-        copies[0].append(2, 30)  # no two copies have their entries in one order
+        copies[0].append(2, 30)  # each copy has its entries in another order
         copies[0].append(1, 30)
         copies[1].append(1, 30)
         copies[1].append(2, 30)
@@ -245,7 +245,7 @@ def test_a_copy_that_stays_behind_is_left(tmp_path: Path, monkeypatch: pytest.Mo
         async with copies_of(*copies) as feed:
             follower = Follower(feed, partitions_from_start([1]))
             await follower.until({1: 30})
-            for turn, copy in enumerate(copies, 1):  # whichever it has chosen, it is once on the one behind
+            for turn, copy in enumerate(copies, 1):  # each copy is once the one that is behind
                 copy.append(1, 10 * (2 * turn - 1))
                 await follower.until({1: copy.writer.position(1).seq})
             await follower.stop()
@@ -308,7 +308,7 @@ def test_positions_when_no_copy_answers(tmp_path: Path) -> None:
     "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 6))]
 )
 def test_random_ends_and_rewrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    """Entries come, become final or are taken back, in any order; the follower has the chain that became final."""
+    """Entries arrive, become final or are removed, in random order. The follower gets the chain that became final."""
     print(f"seed {seed}")
     rng = random.Random(seed)
     monkeypatch.setattr(feed_client, "AGAIN_BYTES_MAX", rng.choice((100, 2000, 1 << 20)))
@@ -354,7 +354,7 @@ def test_random_ends_and_rewrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_follower_that_asks_and_does_not_read_costs_a_bounded_buffer(tmp_path: Path) -> None:
-    """It is dropped; another one, and the copy's own work, go on meanwhile."""
+    """It is disconnected. Another follower and the copy's own work are not delayed."""
 
     async def scenario() -> None:
         copy = Copy(tmp_path, "j1", 1 << 28)
@@ -385,7 +385,7 @@ def test_a_follower_that_asks_and_does_not_read_costs_a_bounded_buffer(tmp_path:
 def test_g10_beside_payments_followers_are_given_a_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payments_s: float
 ) -> None:
-    """Two of them together, however fast they ask; nobody waits where there are no payments."""
+    """Two followers together get that share, however fast they ask. Without payments nobody waits."""
     copy = Copy(tmp_path, "j1")
     for _ in range(10):
         copy.append(0, 4, filling=1000)

@@ -1,4 +1,4 @@
-"""What a copy receipts, and when: only entries that are here, and only in the epoch that is in force."""
+"""A copy receipts only entries that it has, and only in the epoch that is in force."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ P = 3
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Iterator[JournalCopy]:
-    """Epoch 1 of the partition is in force, its entry 1 is receipted."""
+    """A copy for which epoch 1 of the partition is in force, with entry 1 receipted."""
     writer = JournalWriter(tmp_path / "j", "j1")
     found = JournalCopy(writer)
     assert found.confirm([(P, 1)]) == []
@@ -27,7 +27,7 @@ def copy(tmp_path: Path) -> Iterator[JournalCopy]:
 
 
 def taken(copy: JournalCopy, seq: int, epoch: int = 1) -> bool:
-    """Take an entry from the stream, as the drain does; whether it may be receipted now."""
+    """Take an entry from the stream, as the drain does. Returns whether it may be receipted now."""
     payload, header = entry(P, seq, epoch=epoch)
     copy.writer.append(P, payload, header)
     copy.writer.sync()
@@ -35,7 +35,7 @@ def taken(copy: JournalCopy, seq: int, epoch: int = 1) -> bool:
 
 
 def fetched(copy: JournalCopy, seq: int, epoch: int = 1) -> None:
-    """Take an entry over from another copy."""
+    """Take an entry from another copy."""
     payload, header = entry(P, seq, epoch=epoch)
     copy.writer.append(P, payload, header, bound=False)
     copy.writer.sync()
@@ -43,14 +43,14 @@ def fetched(copy: JournalCopy, seq: int, epoch: int = 1) -> None:
 
 
 def said(copy: JournalCopy) -> set[int]:
-    """Which entries a service learns of: from the greeting, and when it asks."""
+    """The entries that a service learns of: from the greeting, and by asking."""
     asked = {seq for seq in range(1, 10) if copy.remembers((P, seq, nonce(P, seq)))}
     assert {at.seq for at in copy.positions().values()} <= asked
     return asked
 
 
 def test_g5_nothing_is_receipted_between_a_promise_and_the_epoch_that_comes_of_it(copy: JournalCopy) -> None:
-    """Else a receipt of the old epoch and one given while the new one is prepared could add up to a quorum."""
+    """Otherwise a receipt of the old epoch and one given during the preparation could together be a quorum."""
     assert said(copy) == {1}
     (standing,) = copy.promise([(P, 2)])
     assert (standing.seq, standing.promised) == (1, 2)
@@ -64,7 +64,7 @@ def test_g5_nothing_is_receipted_between_a_promise_and_the_epoch_that_comes_of_i
 
 
 def test_g5_entries_of_a_new_epoch_wait_until_it_is_confirmed(copy: JournalCopy) -> None:
-    """They come through the stream to a copy that was not asked: it does not know yet what the epoch began with."""
+    """A copy that was not asked gets them from the stream. It does not know yet with which entry the epoch began."""
     assert not taken(copy, 2, epoch=2)
     assert not taken(copy, 3, epoch=2)
     assert copy.confirm([(P, 1)]) == []
@@ -73,7 +73,7 @@ def test_g5_entries_of_a_new_epoch_wait_until_it_is_confirmed(copy: JournalCopy)
 
 
 def test_what_a_returning_copy_fetches_in_the_epoch_in_force_is_receipted(copy: JournalCopy) -> None:
-    """It was confirmed before, and nobody is left to confirm it anew."""
+    """The epoch was confirmed before, and nobody will confirm it again."""
     fetched(copy, 2)
     fetched(copy, 3)
     assert copy.confirm([(P, 1)]) == [(P, nonce(P, 2), 2), (P, nonce(P, 3), 3)]
@@ -82,7 +82,7 @@ def test_what_a_returning_copy_fetches_in_the_epoch_in_force_is_receipted(copy: 
 
 
 def test_g10_no_more_is_withheld_than_is_remembered(copy: JournalCopy) -> None:
-    """A copy that takes over a million entries keeps the receipts of the last ones: others are asked for."""
+    """A copy that takes over a million entries keeps only the last receipts. Services ask for the others."""
     last = RECENT_ENTRIES_PER_PARTITION + 300
     for seq in range(2, last + 1):
         payload, header = entry(P, seq)
@@ -99,7 +99,7 @@ def test_g10_no_more_is_withheld_than_is_remembered(copy: JournalCopy) -> None:
 def test_g5_what_was_looked_up_before_a_promise_is_not_receipted_after_it(
     copy: JournalCopy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Looking up takes a while, and the epoch that comes may begin without the entry."""
+    """A look-up takes time, and the coming epoch may begin without the entry."""
 
     async def held(asks: object) -> list[bool]:
         copy.promise([(P, 2)])
@@ -111,7 +111,7 @@ def test_g5_what_was_looked_up_before_a_promise_is_not_receipted_after_it(
 
 
 def test_g5_an_epoch_that_was_overtaken_is_not_confirmed(copy: JournalCopy) -> None:
-    """Its certificate may be seen after a newer promise was made."""
+    """Its certificate may be seen after a newer promise."""
     fetched(copy, 2)
     copy.promise([(P, 3)])
     assert copy.confirm([(P, 2)]) == []
@@ -120,7 +120,7 @@ def test_g5_an_epoch_that_was_overtaken_is_not_confirmed(copy: JournalCopy) -> N
 
 
 def test_g7_orphans_are_never_receipted(copy: JournalCopy) -> None:
-    """Entries that waited for an epoch, and were taken out because it began without them."""
+    """Orphans: entries that waited for an epoch, and were removed because it began without them."""
     assert not taken(copy, 2, epoch=2)
     copy.promise([(P, 3)])
     copy.writer.begin_rewrite()
@@ -137,5 +137,5 @@ def test_a_promise_holds_after_a_restart(copy: JournalCopy, tmp_path: Path) -> N
     assert again.confirm([(P, 3)]) == []
     assert said(again) == set()
     (standing,) = again.promise([(P, 4)])
-    assert standing.promised > 4  # to somebody else
+    assert standing.promised > 4  # to another candidate
     writer.close()

@@ -1,4 +1,4 @@
-"""Write, damage, prove damaged; or tear, prove torn, heal, append and read again."""
+"""Damaged journals are refused. Torn ones are healed, can be appended to, and are read again."""
 
 import contextlib
 import random
@@ -28,13 +28,13 @@ def segment(directory: Path, number: int = 1) -> Path:
 
 
 def frame_offsets(path: Path) -> list[int]:
-    """Where each frame of a first segment starts, and where the last one ends."""
+    """The offset of each frame of a first segment, and the end of the last frame."""
     scan = Scan(path, SEGMENT_HEADER_BYTES, hash_at_start("sample"))
     return [offset for offset, *_ in scan] + [scan.offset]
 
 
 def assert_damaged(directory: Path, path: Path, offset: int) -> None:
-    """Writer, reader and verify all refuse, name the place, and change nothing."""
+    """Writer, reader and verify all refuse the journal, name the place, and change nothing."""
     before = {p.name: p.read_bytes() for p in directory.iterdir()}
     for attempt in (
         lambda: JournalWriter(directory, "sample"),
@@ -173,7 +173,7 @@ def test_segments_missing_swapped_cut_or_extended(
         assert caught.value.path == path
         if damage in (remove, swap):
             assert caught.value.offset == offset
-        else:  # the seal is missed where it should be; reading from the front finds the first bad frame
+        else:  # the seal is missing at its place; reading from the start finds the first bad frame
             assert 0 < caught.value.offset <= path.stat().st_size
 
 
@@ -205,7 +205,7 @@ def test_two_frames_exchanged(tmp_path: Path) -> None:
 
 
 def test_payload_edited_with_a_new_checksum(tmp_path: Path) -> None:
-    """The checksum fits, the running hash of the next frame does not."""
+    """The checksum is right, but the running hash of the next frame is not."""
     write(tmp_path, {1: 4})
     path = segment(tmp_path)
     data = path.read_bytes()
@@ -218,7 +218,7 @@ def test_payload_edited_with_a_new_checksum(tmp_path: Path) -> None:
 
 
 def test_g7_a_fork_in_the_file_is_damage(tmp_path: Path) -> None:
-    """G7: frames that are good in themselves, but not a chain, do not pass as one."""
+    """G7: valid frames that are no chain are refused."""
     write(tmp_path, {1: 2})
     path = segment(tmp_path)
     data = path.read_bytes()
@@ -304,7 +304,7 @@ def test_damaged_head_and_head_of_a_lost_journal(tmp_path: Path) -> None:
 
 
 def test_random_damage_is_never_read_as_something_else(tmp_path: Path) -> None:
-    """Whatever happens to the bytes: what is read is a prefix of what was written, or it is damage."""
+    """With any change of the bytes, reading gives a prefix of the written entries, or reports damage."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)

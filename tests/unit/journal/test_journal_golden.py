@@ -1,4 +1,4 @@
-"""The format on disk is a promise: the golden segment never changes, and is written again byte for byte."""
+"""The format on disk never changes: the golden segment is written again byte for byte."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The reader: what it selects, what it skips, and what it sees while somebody writes."""
+"""The reader: which entries it selects, what it skips, and reading while another process writes."""
 
 import multiprocessing
 import os
@@ -60,7 +60,7 @@ def test_selection(
 
 
 def test_index_spares_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments without anything of interest are not scanned, and others only from a mark on."""
+    """Segments without wanted entries are not scanned, and others only from a mark on."""
     monkeypatch.setattr("wallet_engine.journal.writer.MARK_BYTES", 1000)
     writer = JournalWriter(tmp_path, "sample", segment_bytes_max=10_000)
     for seq in range(1, 301):
@@ -126,7 +126,7 @@ def test_half_written_tail_is_the_end_not_damage(tmp_path: Path) -> None:
 
 
 def write_while_read(directory: Path, count: int) -> None:
-    """The other process: small segments, so that reading meets every moment of rotation."""
+    """The writing process. Its segments are small, so that reading meets every moment of a rotation."""
     real = os.write
     os.write = lambda fd, data: real(fd, data[:777])  # groups arrive in pieces
     writer = JournalWriter(directory, "sample", segment_bytes_max=40_000)

@@ -1,4 +1,4 @@
-"""Orphaned entries are taken out of a journal into a file; a crash at any point leaves the old or the new one."""
+"""Orphaned entries are moved from a journal into a file. A crash at any point leaves the old journal or the new one."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def append(writer: JournalWriter, partition: int, seq: int, *, epoch: int = 1, f
 
 
 def made(directory: Path) -> Path:
-    """Partition 0 has 30 entries, of which the last ten are of epoch 2; partition 1 has 30; many segments."""
+    """A journal with many segments: partition 0 has 30 entries, the last ten of epoch 2; partition 1 has 30."""
     writer = JournalWriter(directory, "j1", segment_bytes_max=700)
     for seq in range(1, 31):
         append(writer, 0, seq, epoch=1 if seq <= 20 else 2)
@@ -45,7 +45,7 @@ def test_orphans_go_into_a_file_and_everything_else_stays(tmp_path: Path) -> Non
     assert kept.name == "orphaned-p0-21-30"
     assert kept.read_bytes() == b"".join(before[0][20:])
     assert (writer.position(0).seq, writer.position(1).seq) == (20, 30)
-    # The mark of epoch 3 spoke of a chain with the orphans; what they were to follow is what epoch 2 began with.
+    # The mark of epoch 3 was for a chain with the orphans. The remaining chain is the one that epoch 2 began with.
     assert writer.view(0) == 2
     append(writer, 0, 21, epoch=4, fork=1)
     assert writer.view(0) == 4
@@ -64,7 +64,7 @@ def test_nothing_to_set_aside_changes_nothing(tmp_path: Path) -> None:
 
 
 def exchanged(before: Path, now: Path) -> list[int]:
-    """Numbers of the segments that are not the beginning of what they are now."""
+    """The numbers of old segments whose bytes are not the beginning of the present segment."""
     return [
         number
         for number in segment_numbers(before)
@@ -79,7 +79,7 @@ class Crash(BaseException):
 def test_a_crash_at_any_rename_leaves_a_whole_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the decision the old journal is there, after it the new one; both verify and go on."""
+    """Before the decision there is the old journal, after it the new one. Both are valid and can be continued."""
     made(tmp_path / "made")
     rename, found = os.rename, []
     for crash_at in range(1, 100):
@@ -109,7 +109,7 @@ def test_a_crash_at_any_rename_leaves_a_whole_journal(
         verify_directory(directory)
         assert len(texts(directory, 1)) == 30
         assert not list(directory.glob("*.redo"))
-        # The archive learns of it whenever texts were exchanged (twice at the worst), and only then.
+        # The archive is told whenever segments were replaced (twice at worst), and only then.
         assert set(read_rewrites(directory)) == set(exchanged(tmp_path / "made", directory)[:1])
     assert found[0] == 30
     assert set(found[1:]) == {20}

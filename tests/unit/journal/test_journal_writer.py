@@ -1,4 +1,4 @@
-"""The writer: chains checked before writing, groups durable together, failures that stop it for good."""
+"""The writer: it checks chains before writing, makes groups durable together, and stops for ever after a failure."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ from wallet_engine.journal.format import GROUP_BYTES_MAX, PAYLOAD_BYTES_MAX
 
 
 def test_g5_nothing_is_durable_before_sync(tmp_path: Path) -> None:
-    """G5: positions and `holds` speak of fsynced entries only."""
+    """G5: positions and `holds` include only fsynced entries."""
     writer = JournalWriter(tmp_path, "sample")
     append(writer, 3, 2)
     assert writer.position(3) == Position(0, ZERO_NONCE, 0, 0)
@@ -75,7 +75,7 @@ def test_g5_sync_is_one_write_and_one_fdatasync(tmp_path: Path, monkeypatch: pyt
 def test_g7_fork_is_refused_and_not_written(
     tmp_path: Path, case: str, args: tuple[int, dict[str, str]], found: Link
 ) -> None:
-    """G7: an entry that does not continue its partition's chain is never journaled; the partition goes on."""
+    """G7: an entry that does not continue its partition's chain is never journaled. The partition continues."""
     writer = JournalWriter(tmp_path, "sample")
     for seq in (1, 2):
         writer.append(1, *entry(1, seq, epoch=5))
@@ -95,7 +95,7 @@ def test_g7_fork_is_refused_and_not_written(
 
 
 def test_g7_chain_is_checked_across_restart_and_segments(tmp_path: Path) -> None:
-    """G7: the end of each chain is known again after opening, from the index and from the last segment."""
+    """G7: after opening, the end of each chain is known from the index and the last segment."""
     write(tmp_path, {1: 20, 2: 1, 3: 20}, segment_bytes_max=1000)
     writer = JournalWriter(tmp_path, "sample", segment_bytes_max=1000)
     assert writer.positions() == {
@@ -293,7 +293,7 @@ def test_failed_write_or_fsync_stops_the_writer_for_good(
     assert f"stopped by {os.strerror(code)}" in repr(writer)
     writer.close()
     writer = JournalWriter(tmp_path, "sample")
-    # What was written and not receipted may be there or not; either way the chain goes on.
+    # An entry that was written but not receipted may be there or not. Either way the chain continues.
     append(writer, 1, 1)
     writer.sync()
     assert verify_directory(tmp_path).positions[1] == writer.position(1)
@@ -343,7 +343,7 @@ except Outage as error:
 
 
 def test_g5_full_disk_keeps_what_was_durable(tmp_path: Path) -> None:
-    """G5: a real short write at a file size limit; what was synced before it is read again."""
+    """G5: a real short write at a file size limit. Entries that were synced before are read again."""
     assert resource.getrlimit(resource.RLIMIT_FSIZE)
     run = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path)],
@@ -363,7 +363,7 @@ def test_g5_full_disk_keeps_what_was_durable(tmp_path: Path) -> None:
 
 
 def test_cut_and_commit_in_a_thread(tmp_path: Path) -> None:
-    """Entries appended while a group is on its way to disk belong to the next group."""
+    """Entries that are appended while a group is being written belong to the next group."""
     writer = JournalWriter(tmp_path, "sample", segment_bytes_max=2000)
     for round_ in range(30):
         first = 1 + 4 * round_
@@ -387,7 +387,7 @@ def test_cut_and_commit_in_a_thread(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_g5_g7_holds_exactly_this_nonce_at_this_seq(tmp_path: Path, restarted: bool) -> None:
-    """G5, G7: whatever the age of the entry, `holds` matches the nonce, never the seq alone."""
+    """G5, G7: at any age of an entry, `holds` compares the nonce, not only the seq."""
     last = RECENT_ENTRIES_PER_PARTITION + 2000
     writer = JournalWriter(tmp_path, "sample", segment_bytes_max=300_000)
     for first in range(1, last + 1, 500):

@@ -1,4 +1,4 @@
-"""Server and client over real sockets: broadcast, asks, reconnects, and peers that misbehave."""
+"""Server and client over real sockets: broadcasts, questions, reconnects, and peers that misbehave."""
 
 import asyncio
 import random
@@ -40,13 +40,13 @@ from wallet_engine.journal.link_wire import (
 
 
 class Memory:
-    """What a writer would say."""
+    """Answers in place of a writer."""
 
     def __init__(self, journal_id: str = "j1") -> None:
         self.journal_id = journal_id
         self.durable: dict[tuple[int, int], str] = {}
         self.stopped = False
-        #: partition -> up to which entry only the segments know.
+        #: Partition -> the last entry that only the segments know.
         self.forgotten: dict[int, int] = {}
 
     def write(self, *entries: tuple[int, str, int]) -> list[tuple[int, str, int]]:
@@ -115,7 +115,7 @@ async def connected(
 def test_broadcast_ask_and_recovery(loop: str, forgotten: int) -> None:
     async def test() -> None:
         memory, tracker, done = Memory(), ReceiptTracker(1), []
-        memory.forgotten[1] = forgotten  # what is asked for is looked up
+        memory.forgotten[1] = forgotten  # an entry that is asked for is looked up
         recoveries: list[tuple[str, str]] = []
         to_fetch: list[int] = []
         memory.write((1, "old", 6), (1, "latest", 7))
@@ -132,7 +132,7 @@ def test_broadcast_ask_and_recovery(loop: str, forgotten: int) -> None:
             tracker.ask_needed(1, 6, "old", lambda: done.append("old"))
             tracker.ask_needed(1, 6, "fork", lambda: done.append("fork"))
             await until(lambda: "old" in done)
-            await until(lambda: to_fetch == [1])  # what is asked for and not there may be in the stream
+            await until(lambda: to_fetch == [1])  # it may be in the stream
             server.publish(memory.write((2, "other", 1), (1, "eight", 8), (2, "new", 2)))
             await until(lambda: "new" in done)
             assert tracker.request_recovery("shard-2", "fork") == 1
@@ -173,7 +173,7 @@ def test_g5_receipts_missed_while_disconnected_are_asked_for() -> None:
 
 
 def test_g5_quorum_of_two_copies_with_real_journals(tmp_path: Path) -> None:
-    """G5: two journals on disk; the answer leaves after the second fsync."""
+    """G5: two journals on disk. The answer is sent after the second fsync."""
 
     async def test() -> None:
         tracker, done = ReceiptTracker(2), []
@@ -203,7 +203,7 @@ def test_g5_quorum_of_two_copies_with_real_journals(tmp_path: Path) -> None:
 
 
 def test_client_refuses_a_copy_with_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy that was counted under two names would make a quorum alone."""
+    """A copy that is counted under two names would be a quorum alone."""
 
     async def test() -> None:
         tracker = ReceiptTracker(1)
@@ -256,7 +256,7 @@ def test_entries_are_brought_in_their_order_in_messages_of_a_bounded_size(
 
 
 def test_g10_a_copy_that_does_not_read_is_only_told_of_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """G10: what waits for a copy is bounded; it fetches what it was not given."""
+    """G10: the entries that wait for a copy are bounded. It fetches the others from the stream."""
     monkeypatch.setattr(link_client, "UNREAD_ENTRIES_BYTES_MAX", 100_000)
 
     async def test() -> None:
@@ -275,7 +275,7 @@ def test_g10_a_copy_that_does_not_read_is_only_told_of_partitions(monkeypatch: p
                 tracker.written([(partition, b"header", b"c" * 100_000)])
             service._transport.resume_reading()
             await until(lambda: len(brought) + len(told) == number)
-            tracker.written([(number, b"header", b"c")])  # it reads again, and is given them again
+            tracker.written([(number, b"header", b"c")])  # the copy reads again, and gets entries again
             await until(lambda: len(brought) + len(told) > number)
             assert brought[-1][0] == number
             assert sorted([partition for partition, _, _ in brought] + told) == list(range(number + 1))
@@ -325,7 +325,7 @@ def test_silent_peer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_g10_slow_service_is_dropped_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """G10: what a service leaves unread is bounded; it can come again and ask."""
+    """G10: the unread bytes of a service are bounded. It can reconnect and ask."""
     monkeypatch.setattr(link_server, "UNREAD_BYTES_MAX", 200_000)
 
     async def test() -> None:
@@ -443,5 +443,5 @@ def test_messages_are_cut_right_wherever_the_stream_is_cut() -> None:
 
 
 def test_entry_sample_is_what_the_tracker_matches() -> None:
-    """The nonce of a receipt is the nonce of the entry's first line, letter for letter."""
+    """The nonce of a receipt is exactly the nonce in the entry's first line."""
     assert entry(1, 3)[1].nonce == nonce(1, 3)

@@ -1,4 +1,4 @@
-"""Mutual TLS between our processes: who is let in by whom, in which of the two modes, and renewed certificates."""
+"""Mutual TLS between the engine's processes: accepted connections in both modes, and renewed certificates."""
 
 import asyncio
 import os
@@ -102,7 +102,7 @@ def test_g13_a_service_and_a_copy_know_each_other(authority: Authority) -> None:
 def test_g13_who_has_not_the_certificate_of_a_copy_gives_no_receipts(
     authority: Authority, shown: str, said: str
 ) -> None:
-    """Whatever address stands in the directory."""
+    """A wrong address in the directory does not change that."""
 
     async def test() -> None:
         async with served(tls_of(authority, shown)) as (_, address):
@@ -146,7 +146,7 @@ def test_a_process_without_certificates_is_told_what_is_missing(authority: Autho
 
 
 def test_g13_a_revoked_certificate_is_thrown_out_and_not_let_in_again(tmp_path: Path) -> None:
-    """By a list that the copy reads anew: nobody is started again."""
+    """The copy reads the changed list by itself: no process is restarted."""
 
     async def test() -> None:
         authority = Authority.create(tmp_path / "ca", "test")
@@ -159,7 +159,7 @@ def test_g13_a_revoked_certificate_is_thrown_out_and_not_let_in_again(tmp_path: 
             )
             await until(lambda: server.refusals.totals.get("revoked", 0) == 1)
             await until(lambda: not stolen.connected)
-            # It tries again by itself, and is refused on every try.
+            # The client reconnects by itself, and is refused each time.
             await until(lambda: server.refusals.totals.get("handshake", 0) > 0)
             assert not server.open
             await stolen.close()
@@ -188,7 +188,7 @@ def test_while_a_cluster_changes_over_a_copy_takes_both(authority: Authority, an
 
 
 def test_g13_what_is_announced_does_not_make_a_secured_process_speak_plainly(authority: Authority) -> None:
-    """Who can write into the directory could have it hand over its entries."""
+    """Otherwise anyone who can write into the directory could get the entries."""
 
     async def test() -> None:
         async with served(None) as (server, address):
@@ -204,7 +204,7 @@ def test_g13_what_is_announced_does_not_make_a_secured_process_speak_plainly(aut
 
 
 def test_renewed_certificates_count_for_new_connections(authority: Authority, tmp_path: Path) -> None:
-    """Half of a renewal changes nothing; no process is started again."""
+    """Half of a renewal changes nothing. No process is restarted."""
 
     async def test() -> None:
         own = Authority.create(tmp_path / "own", "own")
@@ -318,7 +318,7 @@ def test_flags_that_cannot_be_are_one_line(
 
 
 def test_every_message_has_a_row() -> None:
-    """What a copy understands, somebody may say, and nothing else is in the table."""
+    """The table has every message that a copy understands, with the roles that may send it, and no other."""
     assert set(MAY_SAY) == set(ToCopy.__args__)
     assert all(MAY_SAY.values())
     assert PeerRole.FOLLOWER in MAY_SAY[StateAsk]

@@ -1,4 +1,4 @@
-"""What a copy is told of another one that does not answer: whom, what and how long, never nothing."""
+"""The errors for a copy that does not answer another one: its name, the question, and the time-out."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ from wallet_engine.journal.peers import Peer
 
 
 async def asked_of(says: bytes, ask: Callable[[str], Awaitable[object]]) -> str:
-    """What `ask` of a server raises that says this and then nothing."""
+    """The error of `ask` with a server that sends these bytes and then nothing."""
     gone = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -45,7 +45,7 @@ def test_a_copy_that_does_not_say_who_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_copy_that_does_not_answer_a_question() -> None:
     async def ask(address: str) -> None:
         peer = await Peer.connect("j2", address, "j1")
-        await peer.ask(StateAsk([]), Standings, 0.05)  # which ends the connection
+        await peer.ask(StateAsk([]), Standings, 0.05)  # the time-out ends the connection
 
     said = asyncio.run(asked_of(encode(CopyHello("j2", [])), ask))
     assert said == "journal copy j2 has not answered StateAsk within 0.05 s"

@@ -1,4 +1,4 @@
-"""The tracker: when is a nonce durable, and what has to be asked. Pure state, no socket."""
+"""The tracker: when a nonce is durable, and which questions it sends. State only, no sockets."""
 
 import random
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from wallet_engine.journal.link_wire import ASKS_PER_MESSAGE_MAX, Ask
 
 
 class FakeCopy:
-    """A connected copy; notes what it is asked."""
+    """A connected copy, which records the questions."""
 
     def __init__(self, tracker: ReceiptTracker, name: str, positions: Sequence[Ask] = ()) -> None:
         self.asks: list[Ask] = []
@@ -34,7 +34,7 @@ class FakeCopy:
 
 
 class Called:
-    """A callback that counts."""
+    """A callback that counts its calls."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -46,7 +46,7 @@ class Called:
 @pytest.mark.parametrize(
     ("quorum", "steps", "called"),
     [
-        # steps: E expect, Xn receipt of our nonce by copy X, Xo of another nonce at the same seq
+        # Steps: E is expect; Xn is a receipt of the expected nonce from copy X; Xo one of another nonce at this seq.
         (1, "E", 0),
         (1, "E An", 1),
         (1, "An E", 1),
@@ -71,7 +71,7 @@ class Called:
 def test_g5_g7_called_once_when_a_quorum_of_copies_has_this_nonce(
     quorum: int, steps: str, called: int
 ) -> None:
-    """G5: not before the quorum. G7: the same seq with another nonce never counts."""
+    """G5: not before the quorum. G7: a receipt with the same seq but another nonce never counts."""
     tracker = ReceiptTracker(quorum)
     copies = {name: FakeCopy(tracker, name) for name in "ABC"}
     callback = Called()
@@ -113,7 +113,7 @@ def test_forget() -> None:
 
 
 def test_memory_of_recent_nonces_is_two_generations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """G10: bounded; the latest nonce of a partition is known for ever."""
+    """G10: the memory is bounded. The latest nonce of a partition is never forgotten."""
     monkeypatch.setattr(receipts_tracker, "RECENT_NONCES_MAX", 10)
     for quorum in (1, 2):
         tracker = ReceiptTracker(quorum)
@@ -160,13 +160,13 @@ def test_reconnect_asks_for_everything_pending_and_placed_later() -> None:
     a.lose()
     assert tracker.copies == 1
     a = FakeCopy(tracker, "A")
-    assert a.asks == [(1, 2, "two")]  # it has said "one" before
+    assert a.asks == [(1, 2, "two")]  # it has receipted "one" before
     assert b.asks == []
-    tracker.placed("three", 3)  # written before or after the loss: a receipt may have been missed
+    tracker.placed("three", 3)  # perhaps written before the loss: its receipt may have been missed
     assert a.asks == [(1, 2, "two"), (1, 3, "three")]
     assert b.asks == [(1, 3, "three")]
     tracker.expect(1, None, "four", callback)
-    tracker.placed("four", 4)  # expected since the connection stands: its receipt cannot be missed
+    tracker.placed("four", 4)  # expected after the connection was made: its receipt cannot be missed
     tracker.placed("unknown", 9)
     assert len(a.asks) == 2
     for copy in (a, b):
@@ -206,7 +206,7 @@ def test_ask_needed_asks_the_copies_that_have_not_said_it() -> None:
 
 @pytest.mark.parametrize(("quorum", "latest"), [(1, [5, 9, 9, 9]), (2, [0, 5, 7, 7]), (3, [0, 0, 5, 7])])
 def test_the_newest_entry_of_a_partition_is_on_a_quorum_of_copies(quorum: int, latest: list[int]) -> None:
-    """What one copy alone has may be lost with it, and nobody is asked to be as new."""
+    """An entry on only one copy may be lost with it, so no read has to be as new as that."""
     tracker = ReceiptTracker(quorum)
     copies = {name: FakeCopy(tracker, name) for name in "ABC"}
     assert tracker.latest_seq(1) == 0
@@ -252,7 +252,7 @@ def test_callback_may_use_the_tracker() -> None:
 
 @pytest.mark.parametrize("quorum", [1, 2, 3])
 def test_g5_random_order_against_a_plain_model(quorum: int) -> None:
-    """G5: whatever the order of expects, receipts and losses, called exactly when the model says so."""
+    """G5: with any order of expects, receipts and losses, the callback is called exactly when the model says so."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)

@@ -1,4 +1,4 @@
-"""Segments that are in the archive only: everything that reads a journal finds them there, or says what is wrong."""
+"""Segments that are only in the archive: every reader of a journal finds them there, or reports what is wrong."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def journal(tmp_path: Path, archive: Path) -> Path:
-    """A journal of which all but the last two sealed segments are in the archive alone."""
+    """A journal whose sealed segments, except the last two, are only in the archive."""
     directory = tmp_path / "a journal"
     write(directory, SEQS, segment_bytes_max=SEGMENT_BYTES)
     last = numbers_on_disk(directory)[-1]
@@ -162,7 +162,7 @@ def test_what_goes_wrong_is_said(
 def test_another_text_of_the_segment_is_refused(
     journal: Path, archive: Path, tmp_path: Path, restored: None
 ) -> None:
-    """A whole and well-formed journal, which is not this one."""
+    """The text is a segment of another, valid journal."""
     other = tmp_path / "other"
     write(other, SEQS, filling=1, segment_bytes_max=SEGMENT_BYTES)
     shutil.copy(segment_path(other, 1), archive)

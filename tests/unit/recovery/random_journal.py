@@ -1,4 +1,4 @@
-"""Journals with every kind of entry, window rotations and several partitions, drawn from a seed."""
+"""Random journals from a seed: every kind of entry, window rotations, several partitions."""
 
 import random
 from pathlib import Path
@@ -18,7 +18,7 @@ START_MS = 1_795_255_200_000
 
 
 class RandomJournal:
-    """Written by `grow`; closed in between, so that it can be damaged or read."""
+    """A random journal. `grow` writes it; in between it is closed, so that a test can damage or read it."""
 
     def __init__(
         self, directory: Path, seed: int, *, partitions: int = 3, segment_bytes_max: int = 6000
@@ -30,7 +30,7 @@ class RandomJournal:
         self.entries = 0
 
     def grow(self, entries: int) -> None:
-        """Append so many entries, each to a partition drawn by lot; some are in a group together."""
+        """Append entries, each to a random partition. Some are in one group."""
         writer = JournalWriter(self.directory, "random", segment_bytes_max=self.segment_bytes_max)
         wanted = self.entries + entries
         while self.entries < wanted:
@@ -55,7 +55,7 @@ class RandomJournal:
             return None
         nonce = f"{self.random.getrandbits(64):016x}"
         epoch = max(state.epoch, 1) + (self.random.random() < 0.05)
-        # Some are in lines, as a program before the columns left them.
+        # Some are in lines, as programs wrote them before columns.
         old = self.random.random() < 0.1
         text = "".join(f"{line}\n" for line in lines) if old else pack(operations).columns.decode()
         head = f"{state.seq + 1} {state.nonce} {nonce} {epoch} {time_ms} {window} {outcomes} {RULES}"
@@ -65,7 +65,7 @@ class RandomJournal:
         return payload
 
     def images(self) -> dict[int, RedisImage]:
-        """The fold of the whole journal as it is on disk, from the first entry."""
+        """The fold of the whole journal on disk, from the first entry."""
         states: dict[int, PartitionState] = {}
         for record in read(self.directory):
             apply_payload(states.setdefault(record.partition, PartitionState()), record.payload)

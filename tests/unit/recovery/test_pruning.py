@@ -1,4 +1,4 @@
-"""Which segments may leave the disk, one row for each thing that can hold one back."""
+"""The segments that may leave the disk: one row for each reason to keep one."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,12 +16,12 @@ from wallet_engine.journal.segments import numbers_on_disk, segment_path
 from wallet_engine.recovery.pruning import Facts, Keep, parse_keep, plan_pruning
 
 NOTHING_KEPT = Keep("0s", ms=0)
-NOW_MS = 1_700_000_100_000  # entry `seq` of the samples is of 1_700_000_000_000 + seq
+NOW_MS = 1_700_000_100_000  # the time of sample entry `seq` is 1_700_000_000_000 + seq
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
-    """Six segments, five of them sealed; partition 2 has entries in the first alone."""
+    """A journal of six segments, five of them sealed. Partition 2 has entries only in the first."""
     write(tmp_path, {1: 60, 2: 5}, segment_bytes_max=1700)
     assert numbers_on_disk(tmp_path) == [1, 2, 3, 4, 5, 6]
     note_archived(tmp_path, Archived(5, 0))
@@ -30,7 +30,7 @@ def journal(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def facts(journal: Path) -> Facts:
-    """Nobody needs anything."""
+    """Facts in which no segment is needed."""
     ends = ends_of(journal)
     return Facts(ends, dict(ends), {"history": dict(ends)}, {"j2": dict(ends)})
 

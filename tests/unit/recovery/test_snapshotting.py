@@ -1,4 +1,4 @@
-"""G6: a snapshot and the entries after it are, bit for bit, the fold of the whole journal."""
+"""G6: a snapshot and the entries after it give exactly the fold of the whole journal."""
 
 import asyncio
 import fcntl
@@ -40,7 +40,7 @@ from wallet_engine.telemetry.metrics import Metrics
 
 
 def rebuilt(directory: Path) -> dict[int, RedisImage]:
-    """Each partition from its newest snapshot and the entries after it."""
+    """Partition -> its image from the newest snapshot and the entries after it."""
     states = {}
     for partition, paths in list_snapshots(directory).items():
         snapshot, refused = newest_usable(directory, paths)
@@ -120,7 +120,7 @@ def test_a_flipped_or_missing_byte_anywhere_is_named_and_the_older_snapshot_is_u
             with snapshot:
                 assert snapshot.path == older, f"damage at {place} of {len(whole)} was not seen, seed {seed}"
             assert [damage.path for damage in refused] == [newest]
-            if place > parts_from:  # the head has no checksum of its own
+            if place > parts_from:  # the head has no checksum
                 assert refused[0].offset <= place, f"named behind the damage at {place}, seed {seed}"
             assert str(newest) in str(refused[0])
 
@@ -140,7 +140,7 @@ def test_damaged_snapshots_are_set_aside_and_made_again(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_of_entries_that_were_lost_before_they_were_durable_is_not_used(tmp_path: Path) -> None:
-    """It was made from what was written and not yet synced; then the machine died, and other entries came."""
+    """The snapshot was made from entries that were not synced yet. Then the machine died, and other entries came."""
     journal = RandomJournal(tmp_path, 4, partitions=1, segment_bytes_max=10**9)
     journal.grow(10)
     last = segment_path(tmp_path, segment_numbers(tmp_path)[-1])
@@ -196,7 +196,7 @@ def test_one_process_makes_snapshots_at_a_time(tmp_path: Path) -> None:
 
 
 def test_who_finds_another_at_it_tries_again_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A journal that was killed leaves its process behind; what waited five minutes kept segments on the disk."""
+    """A killed journal leaves its snapshot process running. To wait five minutes for it kept segments on the disk."""
     RandomJournal(tmp_path, 8).grow(20)
     snapshots_directory(tmp_path).mkdir()
     said: list[str] = []
@@ -287,7 +287,7 @@ def test_what_is_journaled_while_a_snapshot_hangs_is_in_the_metrics(
 
 
 def test_what_was_interrupted_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Although the partitions that had their turn have a snapshot of just now."""
+    """Also for partitions that have a new snapshot already."""
     journal = RandomJournal(tmp_path, 8)
     journal.grow(40)
     whole = bytes_since_made(tmp_path)
@@ -322,7 +322,7 @@ def test_the_command_of_the_journal_process_makes_them_while_the_journal_is_open
 def test_the_journal_process_has_them_made_at_leisure_until_that_is_urgent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a process that never rests beside it, a machine without an idle core answers twice as late."""
+    """A process that never rests doubles the latency of a machine without an idle core."""
     RandomJournal(tmp_path, 10).grow(5)
     rests: list[float] = []
     monkeypatch.setattr(time, "sleep", rests.append)
@@ -353,7 +353,7 @@ def test_the_journal_process_has_them_made_at_leisure_until_that_is_urgent(
 
 
 def test_parts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that none of them keeps a Redis node for long."""
+    """So that no part blocks a Redis node for long."""
     monkeypatch.setattr(snapshots, "PART_FIELDS_MAX", 3)
     journal = RandomJournal(tmp_path, 9, partitions=1)
     journal.grow(20)

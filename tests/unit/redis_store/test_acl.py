@@ -1,4 +1,4 @@
-"""What the engine's Redis users may: all that our code calls, and what `api` must never do."""
+"""The rights of the engine's Redis users: all commands that the code calls, and none that `api` must not call."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from wallet_engine.redis_store.acl import API_COMMANDS, acl_users, commands_of
 from wallet_engine.redis_store.scripts import load_script, service_scripts
 
 PACKAGE = Path(wallet_engine.__file__).parent
-#: Words of a command as Python code writes them: the first of a call or of a packed tuple.
+#: Finds command names in Python code: the first word of a call or of a packed tuple.
 _sent = re.compile(
     r'(?:\.call\(|pack\(\(|\bwords(?:: [^=]*)? = \(|return \()\s*"([A-Z]{3,})"(?:, "([A-Z]+)")?'
 ).findall
@@ -32,7 +32,7 @@ def sent_by(*folders: str) -> set[str]:
 def test_an_api_process_may_what_it_sends_and_what_its_scripts_do() -> None:
     sent = sent_by("saga", "service") | sent_by("engine") - {
         "eval"
-    }  # that of the drain, in a journal process
+    }  # the drain calls it, in a journal process
     assert {"evalsha", "xrange", "hmget"} <= sent, "the search itself works"
     assert sent <= allowed("api")
     for script in service_scripts():
@@ -41,7 +41,7 @@ def test_an_api_process_may_what_it_sends_and_what_its_scripts_do() -> None:
 
 
 def test_an_api_process_changes_keys_by_scripts_alone() -> None:
-    """One write entry point: what would write a balance beside it would undo what a script has done meanwhile."""
+    """Scripts are the only way to write. A direct write of a balance could undo the change of a script."""
     writes = frozenset().union(*map(commands_of, service_scripts())) - API_COMMANDS
     assert {"hset", "hincrby", "hdel", "zadd", "xadd", "unlink"} <= writes
     assert not sent_by("engine", "saga", "service", "http", "app") & writes

@@ -1,4 +1,4 @@
-"""How the script is called, and how an entry gets from the stream to the journal."""
+"""The call of the script, and the way of an entry from the stream to the journal."""
 
 import pytest
 from support.commands import words_of
@@ -35,7 +35,7 @@ def test_an_entry_comes_out_of_the_stream_as_it_went_in(lines: list[str]) -> Non
 @pytest.mark.parametrize("window", [1, 2, 17])
 @pytest.mark.parametrize("tag", ["3", "11"])
 def test_each_call_has_the_words_of_its_own(tag: str, currencies: tuple[str, ...], window: int) -> None:
-    """Whatever is kept of others."""
+    """Words that are cached for other calls do not matter."""
     keys = PartitionKeys(tag)
     for epoch, chosen, window_ms, age_ms in (
         (1, LINES, 60_000, 1),

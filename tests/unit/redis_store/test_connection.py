@@ -1,4 +1,4 @@
-"""The write path's connection: order, bounds, and above all that nothing is ever sent twice (redis-py#261)."""
+"""The connection of the write path: order, limits, and that nothing is ever sent twice (redis-py#261)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +15,7 @@ Answer = Callable[[int, asyncio.StreamWriter], None]
 
 
 class FakeNode:
-    """Reads commands, remembers each, and lets `answer(number, writer)` do what it likes."""
+    """A node that records each command. `answer(number, writer)` answers it."""
 
     def __init__(self, answer: Answer) -> None:
         self.commands: list[list[bytes]] = []

@@ -1,4 +1,4 @@
-"""The table of keys, the names that are built, the oracle's image and the Lua headers tell of the same keys."""
+"""The table of keys, the key names, the oracle's image and the headers of the Lua files have the same keys."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from wallet_engine.redis_store.layout import LAYOUT, Key, Reading, is_known, key
 
 
 def full_state() -> PartitionState:
-    """One that has something under every key."""
+    """A state with contents in every key."""
     return state_of_image(
         {
             "meta": {"seq": "9", "nonce": "ab", "clock": "7", "window": "2", "witnessed_s": "3"},
@@ -59,7 +59,7 @@ def test_what_is_folded_is_what_the_oracle_shows() -> None:
     "name", ["surprise", "seen", "seen:", "balance", "open:3", "", "meta:USD", "hold:USD"]
 )
 def test_an_unknown_key_raises_wherever_keys_are_read(name: str) -> None:
-    """A key of a newer version is not passed over: not by a move, a snapshot, a rebuild, nor the oracle."""
+    """A key of a newer version is ignored by none: not by a move, a snapshot, a rebuild or the oracle."""
     assert not is_known(name)
     with pytest.raises(Corruption, match="no key"):
         key_of(name)

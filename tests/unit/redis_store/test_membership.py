@@ -1,4 +1,4 @@
-"""Which node may follow which: it must be able to load the other's memory, or it would ask for it for ever."""
+"""Which node may replicate which: it must be able to load the other's memory, or it would request it for ever."""
 
 import pytest
 

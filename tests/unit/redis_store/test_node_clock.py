@@ -1,4 +1,4 @@
-"""The clock of a node, told by a monotonic clock."""
+"""The clock of a node, estimated with a monotonic clock."""
 
 import asyncio
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""Error replies of Redis: every word that redis-server can begin one with has its row, and means what the row says."""
+"""Error replies of Redis: every first word that redis-server can send has a row, with its meaning."""
 
 import re
 from collections.abc import Callable
@@ -9,16 +9,16 @@ import pytest
 from wallet_engine.dev.binaries import RedisBinary, bundled_redis, system_redis
 from wallet_engine.redis_store.refusals import TABLE, TEXT_CHARACTERS_MAX, Meaning, refusal_of
 
-#: An error is a C string that begins with a minus sign and a word in capitals.
+#: In the binary an error is a C string that begins with a minus sign and a word in capitals.
 _errors = re.compile(rb"\0-([A-Z]{2,}) ").findall
-#: Made by a format string (`clusterRedirectClient` in cluster.c).
+#: Errors made by a format string (`clusterRedirectClient` in cluster.c).
 FORMATTED = {"MOVED", "ASK"}
 SHA = "f1595dc05e042a3cc400897054b43192cc2a4367"
 
 
 @pytest.mark.parametrize("find", [system_redis, bundled_redis])
 def test_every_error_that_redis_itself_contains_has_a_row(find: Callable[[], RedisBinary]) -> None:
-    """Fails when a newer Redis brings an error that nobody has thought about."""
+    """Fails when a newer Redis has an error without a row."""
     binary = find()
     words = {word.decode() for word in _errors(Path(binary.path).resolve().read_bytes())} | FORMATTED
     assert {"MISCONF", "NOREPLICAS", "NOSCRIPT", "LOADING"} <= words, "the search itself works"
@@ -73,7 +73,7 @@ def in_redis_6(error: str) -> str:
         ("NOREPLICAS", Meaning.RETRY),
         ("OOM", Meaning.MEMORY),
         ("READONLY", Meaning.ELSEWHERE),
-        # These may follow a write of the same script.
+        # These errors may follow a write of the same script.
         ("NOPERM", Meaning.UNKNOWN),
         ("MOVED", Meaning.UNKNOWN),
         ("WRONGTYPE", Meaning.UNKNOWN),

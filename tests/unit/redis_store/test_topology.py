@@ -1,4 +1,4 @@
-"""The client for administration: what nobody answered may have run, and is not sent again."""
+"""The client for administration: a command without an answer may have run, so it is not sent again."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ from wallet_engine.redis_store.topology import connect
 
 @pytest.mark.parametrize("hangs_up", [True, False])
 def test_a_command_without_an_answer_is_sent_once(hangs_up: bool) -> None:
-    """A library that tries again by itself counts twice."""
+    """A library that retries by itself would count twice."""
     received: list[bytes] = []
 
     def take(server: socket.socket) -> None:

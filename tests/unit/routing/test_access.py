@@ -1,4 +1,4 @@
-"""Which paths of the tree each role may change; ZooKeeper itself holds to it in `test_admin_access.py`."""
+"""The paths of the tree that each role may change. `test_admin_access.py` tests them with a real ZooKeeper."""
 
 import pytest
 from kazoo.security import ACL, make_digest_acl
@@ -10,7 +10,7 @@ SRE, SERVICE, API = Credentials("sre", "1"), Credentials("wallet", "2"), Credent
 
 
 def allowed(acl: list[ACL], who: Credentials | None) -> str:
-    """The letters of what somebody may: create, delete, read, write, admin (ZooKeeper programmer's guide, ACLs)."""
+    """The letters of a user's rights: create, delete, read, write, admin (ZooKeeper programmer's guide, ACLs)."""
     ids = {"anyone"}
     if who is not None:
         ids.add(make_digest_acl(who.user, who.password).id.id)

@@ -1,4 +1,4 @@
-"""The typed view, on the tree in a file."""
+"""The directory (the typed view), on a tree in a file."""
 
 import asyncio
 import os
@@ -118,7 +118,7 @@ def test_the_map_is_replaced_only_by_who_knows_it(directory: Directory) -> None:
 
 
 def test_epochs_are_not_raised_for_a_shard_that_has_lost_the_partition(directory: Directory) -> None:
-    """A recovery that was overtaken by a move must not win against it."""
+    """A recovery must not undo a move that happened meanwhile."""
     before = directory.partition_map()
     home = before.shard_of(0)
     with pytest.raises(VersionConflict, match="not on shard elsewhere any more"):

@@ -1,4 +1,4 @@
-"""What is particular to the tree in a file; what it shares with ZooKeeper is in the conformance suite."""
+"""Properties of the tree in a file alone. The conformance suite tests those that it shares with ZooKeeper."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_the_ephemerals_of_a_killed_process_go_before_it_is_even_collected(
         assert tree.children("/wallet/journals") == ["j1"]
         wait_for(lambda: seen == [[], ["j1"]])
         os.kill(owner.pid, signal.SIGKILL)
-        wait_for(lambda: seen == [[], ["j1"], []])  # the process is a zombie all this time
+        wait_for(lambda: seen == [[], ["j1"], []])  # meanwhile the process is a zombie
         assert tree.get("/wallet/journals/j1") is None
         tree.create("/wallet/journals/j1", b"y", ephemeral=True)
     finally:

@@ -1,4 +1,4 @@
-"""Where payers and receivers are: one command and many agree, and a system account is where the other side says."""
+"""The partitions of payers and receivers: single and many commands agree; a system account is at the other side."""
 
 import pytest
 

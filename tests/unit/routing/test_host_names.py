@@ -1,4 +1,4 @@
-"""A host name that nobody knows is told at once, and not taken for a server that is silent."""
+"""An unknown host name is reported at once, and not as a server that does not answer."""
 
 import socket
 from typing import Any
@@ -16,7 +16,7 @@ LATER = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"
 
 @pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Exception]:
-    """Name -> what asking for it raises; others are known."""
+    """Name -> the error of its look-up. Other names are known."""
     trouble: dict[str, Exception] = {}
     ask = socket.getaddrinfo
 
@@ -34,7 +34,7 @@ def test_a_name_that_nobody_has_is_told_from_a_silent_host(resolver: dict[str, E
     assert unknown_names(["zk1", "zk9", "zk8"]) == ["zk9"]
     with pytest.raises(ConfigError, match="no host has the name zk9"):
         check_names_known("zk9:2181/root")
-    check_names_known("zk9:2181,zk1:2181")  # one of them may do
+    check_names_known("zk9:2181,zk1:2181")  # one known name is enough
     check_names_known("zk8:2181")
     check_names_known("[::1]:2181")
 

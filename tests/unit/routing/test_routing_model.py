@@ -1,4 +1,4 @@
-"""The values of the directory: bounds, immutability, JSON."""
+"""The values of the directory: limits, immutability, JSON."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Accounts to slots to partitions, and the hash tags."""
+"""Accounts -> slots -> partitions, and the hash tags."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What a look at a partition's records of groups says of how long money has been set aside."""
+"""The group sweeper: how long a group's money has been set aside, from looks at a partition's records."""
 
 import asyncio
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ WORDS: Final = "mark:0:-:p0|alice|bob|1|USD;"
 
 
 class Node:
-    """In place of a lane: what `group{3}` holds, two records to a page."""
+    """A lane with the contents of `group{3}`, two records per page."""
 
     def __init__(self) -> None:
         self.seqs: list[int] = []
@@ -44,7 +44,7 @@ class Bench:
         self.sweeper = GroupSweeper(self.engine)
 
     def look(self, seqs: list[int], after_s: float) -> tuple[int, float]:
-        """Open entries and the age of the oldest, as metrics tell them behind a look at these records."""
+        """(open entries, age of the oldest) in the metrics after a look at these records."""
         self.node.seqs = seqs
         self.now_s += after_s
         asyncio.run(self.sweeper._stale(self.accumulator))

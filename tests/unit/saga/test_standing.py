@@ -1,4 +1,4 @@
-"""What is known of open entries, and when a receiver may be driven."""
+"""The known state of open entries, and when a receiver's credits may be driven."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_an_entry_is_paid_receiver_by_receiver(standings: Standings) -> None:
     assert standings.due(1, 8, 0.0, 9) == [10]
     assert list(standings.settled_late(1)) == []
     assert standings.paid(1, 10, 8)
-    assert not standings.paid(1, 10, 8)  # once
+    assert not standings.paid(1, 10, 8)  # only once
     assert list(standings.settled_late(1)) == [10]
     standings.forget(1, 10)
     assert standings.seqs(1) == []
@@ -54,7 +54,7 @@ def test_what_an_entry_owes_to_others_does_not_wait_with_it(standings: Standings
 
 
 def test_another_entry_of_the_same_seq_owes_what_it_says_itself(standings: Standings) -> None:
-    """G1: what a recovery has put in the place of an entry must not be taken for paid."""
+    """G1: an entry that a recovery has put in the place of another must not count as paid."""
     standings.put(1, 10, "one", (7,))
     standings.paid(1, 10, 7)
     standings.put(1, 10, "other", (8,))
@@ -65,7 +65,7 @@ def test_another_entry_of_the_same_seq_owes_what_it_says_itself(standings: Stand
 def test_entries_open_towards_a_receiver_are_counted_over_all_partitions(
     standings: Standings, told: list[tuple[int, int]]
 ) -> None:
-    """G10: at the limit, and when it is left."""
+    """G10: at the limit, and below it again."""
     standings.put(1, 10, "a", (7, 8))
     standings.put(2, 10, "b", (7,))
     assert told == []
@@ -85,7 +85,7 @@ def test_a_receiver_that_fails_is_left_alone_longer_and_longer() -> None:
     for _ in range(6):
         assert receiver.may_be_driven(now_s, 0)
         receiver.failed(now_s)
-        receiver.failed(now_s)  # what was under way with it
+        receiver.failed(now_s)  # the attempt that was in progress
         begun_s = now_s
         while not receiver.may_be_driven(now_s, 0):
             now_s += 0.25

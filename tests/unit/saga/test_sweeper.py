@@ -1,4 +1,4 @@
-"""The sweeper between a Redis and an engine that are doubles: whom it drives, and whom it leaves alone."""
+"""The sweeper with doubles of Redis and the engine: which entries it drives, and which it leaves alone."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -20,7 +20,7 @@ NONCE = "ab" * 8
 
 
 class Lane:
-    """The payers' partition: open entries and their texts."""
+    """The payers' partition: its open entries and their text."""
 
     def __init__(self) -> None:
         self.members: list[str] = []
@@ -59,7 +59,7 @@ class Lane:
 
 
 class Engine:
-    """Credits in healthy partitions are applied at once, those in dead ones fail; what is settled is noted."""
+    """Applies credits in healthy partitions at once, fails those in dead ones, and records settles."""
 
     def __init__(self, lane: Lane) -> None:
         self.time_s = 1000.0
@@ -133,7 +133,7 @@ def made(engine: Engine) -> Sweeper:
 
 
 async def sweep(sweeper: Sweeper, engine: Engine, times: int = 1, seconds: float = 1.0) -> None:
-    """So many looks at the payers' partition, and all that follows from them."""
+    """Look at the payers' partition `times` times, and wait for all that follows."""
     for _ in range(times):
         await sweeper._sweep(engine.cluster.accumulators[PAYER])
         while sweeper._drives:
@@ -142,12 +142,12 @@ async def sweep(sweeper: Sweeper, engine: Engine, times: int = 1, seconds: float
 
 
 async def aged(sweeper: Sweeper, engine: Engine) -> None:
-    """The partition has been seen where it stands for longer than an entry is left alone."""
+    """Let the entries of the partition get older than the time in which the sweeper leaves them alone."""
     await sweep(sweeper, engine, 7, OPEN_AGE_MS_MIN / 6000)
 
 
 def test_entries_towards_a_dead_receiver_hold_up_no_other(lane: Lane, engine: Engine) -> None:
-    """G9: whatever their number, and in one entry too."""
+    """G9: at any number of them, also within one entry."""
 
     async def main() -> None:
         sweeper = made(engine)
@@ -160,14 +160,14 @@ def test_entries_towards_a_dead_receiver_hold_up_no_other(lane: Lane, engine: En
         assert {to for q, to in engine.credited if q == HEALTHY} == {"healthy-a", "healthy-b", "healthy-c"}
         assert set(engine.settled) == {102}
         dead = sum(q == DEAD for q, _ in engine.credited)
-        assert 0 < dead <= 2 * module.ENTRIES_AT_ONCE_MAX  # it was left alone
+        assert 0 < dead <= 2 * module.ENTRIES_AT_ONCE_MAX  # then it was left alone
 
         engine.dead.clear()
         engine.time_s += 60
         await sweep(sweeper, engine, 2)
         assert set(engine.settled) == set(range(1, 103))
         healthy = [to for q, to in engine.credited if q == HEALTHY]
-        assert len(healthy) == len(set(healthy))  # not driven again
+        assert len(healthy) == len(set(healthy))  # each is driven only once
 
     run(main())
 
@@ -214,13 +214,13 @@ def test_every_page_is_read_and_markers_are_passed_over(lane: Lane, engine: Engi
         assert set(engine.settled) == {MEMBERS_PER_PAGE + 10}
         lane.read.clear()
         await sweep(sweeper, engine)
-        assert len(lane.read) <= 2 * MEMBERS_PER_PAGE + 10  # the rest of the markers is not read
+        assert len(lane.read) <= 2 * MEMBERS_PER_PAGE + 10  # the other markers are not read
 
     run(main())
 
 
 def test_an_entry_that_took_the_place_of_another_is_not_taken_for_paid(lane: Lane, engine: Engine) -> None:
-    """G1: the first one was lost with Redis' memory, and nobody was paid for it."""
+    """G1: the first entry was lost with Redis's memory, and nobody was paid for it."""
 
     async def main() -> None:
         sweeper = made(engine)
@@ -257,7 +257,7 @@ def test_a_settle_that_was_lost_is_made_again(lane: Lane, engine: Engine) -> Non
 def test_too_many_open_entries_close_the_receivers_door(
     lane: Lane, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """G10: no more debits are made for it; it opens when they have ended."""
+    """G10: no more debits are made for this receiver until the open entries have ended."""
     monkeypatch.setattr("wallet_engine.saga.standing.OPEN_PER_RECEIVER_MAX", 50)
     monkeypatch.setattr(module, "OPEN_PER_RECEIVER_MAX", 50)
 

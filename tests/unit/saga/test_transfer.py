@@ -1,4 +1,4 @@
-"""What a transfer does with what a partition answers."""
+"""The reactions of a transfer to the answers of partitions."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ COMMAND = TransferCommand("alice", "far", 5, "USD", "T" * 22)
 
 
 class FakeEngine:
-    """Keeps what is submitted; refuses it when told to."""
+    """Records the submitted operations, or refuses them when told to."""
 
     def __init__(self) -> None:
         self.submitted: list[tuple[int, Words]] = []
@@ -43,7 +43,7 @@ def begun(engine: FakeEngine) -> tuple[Transfer, Call]:
 
 
 def repeat(*detail: str) -> Any:
-    """A batch whose first operation was a repeat."""
+    """A batch whose first operation was a repetition."""
     return SimpleNamespace(detail=lambda idx: list(detail), time_ms=500, sent_s=0.5, entry="1.1")
 
 
@@ -53,7 +53,7 @@ def test_a_repeat_that_the_call_could_not_look_at_is_asked_again(engine: FakeEng
     assert call.remaining == 1
     assert engine.submitted == [engine.submitted[0]] * 2
     assert engine.submitted[0][1][0] == "d"
-    transfer.committed("=", 0, repeat("+", "4.0", "400"))  # it is open: the credit is driven
+    transfer.committed("=", 0, repeat("+", "4.0", "400"))  # the entry is open: the credit is driven
     assert engine.submitted[2][0] == 7
     assert engine.submitted[2][1][:4] == ("c", "3.4", "far", "0")
     transfer.committed("=", 0, repeat("+"))
@@ -62,7 +62,7 @@ def test_a_repeat_that_the_call_could_not_look_at_is_asked_again(engine: FakeEng
 
 
 def test_it_is_not_said_to_be_undone_when_it_cannot_be_asked_again(engine: FakeEngine) -> None:
-    """It was made before: only that it is not known what became of it."""
+    """The debit was made before. Only the outcome of the transfer is unknown."""
     transfer, call = begun(engine)
     engine.refuses = Outage("overloaded", "20000 operations waiting")
     transfer.committed("=", 0, repeat(LOOK_AGAIN, "4.0", "0"))

@@ -1,4 +1,4 @@
-"""Calls that wait too long are given up; those that were answered are not looked at."""
+"""Calls that wait too long are given up. Answered calls are ignored."""
 
 import asyncio
 

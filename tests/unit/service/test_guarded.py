@@ -1,4 +1,4 @@
-"""The guarded wallet passes on what is allowed, with the key of who asks, and nothing else."""
+"""The guarded wallet passes on only allowed calls, with the key of the caller."""
 
 import asyncio
 from dataclasses import replace
@@ -53,7 +53,7 @@ def test_what_is_forbidden_reaches_nobody() -> None:
             asyncio.run(call())
     with pytest.raises(Forbidden):
         wallet.begin_transfer(by, command("alice", "k1"), lambda answer: None)
-    # Whom a transfer touches has to be looked up.
+    # The accounts of a transfer must be looked up first.
     assert [name for name, _ in double.calls] == ["request_of"]
 
 
@@ -78,7 +78,7 @@ def test_what_is_allowed_is_passed_on() -> None:
 
 
 def legs(payer: str, receiver: str) -> str:
-    """Of a group of one leg."""
+    """The legs of a group with one leg."""
     return words("m", 0, COMMIT, [Leg(BOTH_HERE, 0, payer, receiver, 5, "USD")])
 
 

@@ -1,4 +1,4 @@
-"""Who may read the past: payers what is theirs, auditors all of it."""
+"""Rights to read the history: payers for their accounts, auditors for all."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from wallet_engine.service.policy import Principal
 
 
 class Reader:
-    """Has two transfers, one of them of others."""
+    """A reader with two transfers, one of them between other accounts."""
 
     async def transactions(self, asked: Listing, positions: Any) -> Page:
         return Page([], False, AsOf(0))

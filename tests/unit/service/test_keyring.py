@@ -1,4 +1,4 @@
-"""What callers show, and who they are by it."""
+"""The key or certificate of a caller, and the principal that it gives."""
 
 import time
 
@@ -67,7 +67,7 @@ def test_without_keys_everybody_is_anyone_and_with_the_first_one_nobody_is() -> 
     assert ring.whose(BEARER).id == KEY.id
     ring.replace(None)  # ZooKeeper has lost its data
     assert ring.whose(BEARER).id == KEY.id
-    ring.replace({})  # the last one was revoked: the door stays closed
+    ring.replace({})  # the last key was revoked: nobody is let in
     for shown in (None, BEARER):
         with pytest.raises(Unauthenticated):
             ring.whose(shown)
@@ -116,7 +116,7 @@ def test_two_secrets_are_good_during_a_rotation_and_never_three(monkeypatch: pyt
 def test_a_certificate_is_the_key_that_it_names() -> None:
     ring = keyring(KEY)
     assert ring.whose(None, KEY.id).id == KEY.id
-    assert ring.whose(BEARER, "another").id == KEY.id  # what is shown in the request decides
+    assert ring.whose(BEARER, "another").id == KEY.id  # the key in the request decides
     for certificate in ("another", "", KEY.name):
         with pytest.raises(Unauthenticated):
             ring.whose(None, certificate)

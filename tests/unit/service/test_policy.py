@@ -1,4 +1,4 @@
-"""Who may do what: one row a case, and single calls and batches agree about every one of them."""
+"""Rights of callers: one row per case. Single calls and batches give the same result in each case."""
 
 import pytest
 
@@ -24,7 +24,7 @@ ALL = ("shop-1", "shop-", "u:7", "other", "@bank", "@fees", "@bank:eu", "@mint",
 ORDINARY = tuple(account for account in ALL if account[0] != "@")
 KNOWN = ("@bank", "@fees", "@bank:eu")
 
-#: who, the payers that it may pay from, the receivers that it may pay to
+#: The caller, the payers that it may pay from, and the receivers that it may pay to.
 PAYS = [
     (principal("payer"), ORDINARY, ORDINARY),
     (principal("payer", "shop-*"), ("shop-1", "shop-"), ORDINARY),

@@ -1,4 +1,4 @@
-"""Readiness (G14): unready when nothing can be paid, degraded when some partitions cannot, and never silent."""
+"""Readiness (G14): unready when no transfer is possible, degraded when some partitions stop, always with a reason."""
 
 from wallet_engine.engine.conditions import Condition, Report
 from wallet_engine.service.api import ConditionView

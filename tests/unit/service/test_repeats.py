@@ -1,4 +1,4 @@
-"""What is answered from memory where nothing new may begin."""
+"""Repeated calls are answered from memory where new work is refused."""
 
 import asyncio
 from typing import Any, cast
@@ -25,7 +25,7 @@ WORDS: dict[str, Words] = {
 
 
 class ReaderDouble:
-    """One transfer that is remembered under alice's field, as `pack` has the script remember it."""
+    """A reader with one remembered transfer of alice, in the form in which the script remembers it."""
 
     def __init__(
         self, words: Words, outcome: str, operation: Operation | None = None, open_: bool = False
@@ -61,7 +61,7 @@ def test_the_same_again_gets_what_was_decided_and_another_body_is_a_conflict(kin
     [("d", "+", "outcome_unknown"), ("q", "+", "outcome_unknown"), ("d", "i", "i"), ("t", "+", "+")],
 )
 def test_what_is_open_is_not_said_to_have_ended(kind: str, outcome: str, found: str) -> None:
-    """An entry may also be open for the sake of others in it."""
+    """An entry may also be open because of other operations in it."""
     words = WORDS[kind]
     assert ask(ReaderDouble(words, outcome, Operation(*words), open_=True), words) == found
 

@@ -1,4 +1,4 @@
-"""A payment that may not begin is told whose partition that is."""
+"""A refused payment names the side whose partition refuses it."""
 
 import asyncio
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ UNSERVED = Outage("partition_unavailable", "not served now")
 
 @pytest.fixture
 def headroom() -> Headroom:
-    """Partition 1 of two takes no new work."""
+    """Headroom in which partition 1 of two takes no new work."""
     cluster: Any = SimpleNamespace(accumulators=[SimpleNamespace(shard="s1")] * 2)
     room = Headroom(cluster)
     room.close_door(1, Condition.UNREACHABLE, UNSERVED)

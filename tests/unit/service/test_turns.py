@@ -1,4 +1,4 @@
-"""Callers take turns: what one has much of is not ahead of what another has little of, and everything is bounded."""
+"""Callers take turns: much work of one caller does not delay little work of another, and all queues are bounded."""
 
 import asyncio
 from collections.abc import Generator, Sequence
@@ -29,7 +29,7 @@ COMMAND = TransferCommand("alice", "bob", 1, "USD", "A" * 22)
 
 
 class Engine:
-    """Has what it was given until the test lets it go; `inside` is what it has."""
+    """An engine that keeps its work (`inside`) until the test releases it."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[int, asyncio.Future[list[str]]]] = []
@@ -100,7 +100,7 @@ def test_beside_small_calls_of_another_a_batch_has_a_narrow_window() -> None:
         assert set(engine.slices) == {SLICE_NARROW}
         little = asyncio.create_task(turns.carry_out(other, [COMMAND] * 10, engine.start))
         await rounds(2)
-        assert engine.slices[-1] == 10  # it did not wait
+        assert engine.slices[-1] == 10  # it was not delayed
         engine.begun[-1][1].set_result(["+"] * 10)
         engine.begun.pop()
         await rounds(2)
@@ -130,12 +130,12 @@ def test_two_who_flood_have_their_turns_one_after_the_other() -> None:
             return started
 
         tasks = []
-        for name, count in (("a", 10), ("b", 2)):  # those of a come first
+        for name, count in (("a", 10), ("b", 2)):  # the operations of a come first
             for _ in range(count):
                 going = turns.carry_out(shares.of(name), [COMMAND] * 4_000, start(name))
                 tasks.append(asyncio.create_task(going))
         await drained(engine, *tasks)
-        # From where both wait on, b's slices are every second one.
+        # While both wait, every second slice is b's.
         first, last = order.index("b"), len(order) - 1 - order[::-1].index("b")
         assert order[first : last + 1].count("a") <= order.count("b") + 1
         assert last < len(order) / 2
@@ -185,7 +185,7 @@ def test_who_is_alone_reads_small_batches_in_one_round_but_no_more_than_a_few_mi
             await asyncio.sleep(0)
             rounds_passed += 1
             assert rounds_passed < 1_000
-        assert read_in.count(0) == at_once + 1  # and one that had its turn
+        assert read_in.count(0) == at_once + 1  # and one more that had its turn
         assert max(map(read_in.count, read_in)) == at_once + 1
 
     scene(work)
@@ -223,7 +223,7 @@ def test_alone_and_without_others_waiting_nothing_waits() -> None:
             yield
 
         reading = turns.read(mine, 100, step())
-        with pytest.raises(StopIteration) as ended:  # it never waited
+        with pytest.raises(StopIteration) as ended:  # it ends without waiting
             reading.send(None)
         assert ended.value.value == "read"
         await rounds(3)
@@ -349,7 +349,7 @@ def test_a_rate_lets_bursts_through_and_large_batches_are_paid_off(monkeypatch: 
     with pytest.raises(RateLimited):
         share.spend(1)
     now_s += 1
-    share.spend(1_000)  # more than there is in a second: owed
+    share.spend(1_000)  # more than the share of a second: the rest is owed
     with pytest.raises(RateLimited) as limited:
         share.spend(1)
     assert limited.value.retry_after_s == 10
@@ -378,7 +378,7 @@ def test_a_batch_above_its_keys_share_goes_in_alone_and_not_beside_others() -> N
     async def work() -> None:
         engine, shares = Engine(), Shares()
         turns, share = Turns(shares), shares.of("k1", in_flight_max=5)
-        share.in_flight = 1  # its request
+        share.in_flight = 1  # its present request
         first = asyncio.create_task(turns.carry_out(share, [COMMAND] * 9, engine.start))
         await rounds()
         share.in_flight += 1

@@ -1,4 +1,4 @@
-"""`ClusterWallet` without a cluster: a transfer that nobody waits for any more (G9), and what a look for one finds."""
+"""`ClusterWallet` without a cluster: transfers whose callers are gone (G9), and look-ups of transfers."""
 
 import asyncio
 from itertools import count
@@ -27,12 +27,12 @@ from wallet_engine.service.wallet import ClusterWallet
 PARTITIONS = 64
 TXID = "A" * 21 + "Q"
 OTHER_ID = "B" * 21 + "Q"
-#: They share the field of this id.
+#: Two payers that share the field of this id.
 PAYER, NAMESAKE = "payer-789353", "payer-14654864"
 
 
 class EngineDouble:
-    """Keeps what is submitted, but for probes, which are durable at once."""
+    """Keeps submitted operations, except probes, which are durable at once."""
 
     def __init__(self) -> None:
         self.cluster = SimpleNamespace(homes=Homes(PARTITIONS))
@@ -40,7 +40,7 @@ class EngineDouble:
         self.now_s = asyncio.get_running_loop().time
         self.submitted: list[tuple[int, str, Pending]] = []
         self.settled: list[tuple[int, int]] = []
-        #: Partitions that a probe went through.
+        #: Partitions in which a probe succeeded.
         self.proved: list[int] = []
 
     def submit(self, partition: int, line: str, item: Pending, issued_s: float) -> None:
@@ -89,7 +89,7 @@ def test_cancelled_call_does_not_cancel_its_transfer(many: bool) -> None:
 
 @pytest.mark.parametrize("how", ["single", "many", "group"])
 def test_g10_transfers_in_flight_are_bounded(how: str) -> None:
-    """So are the legs of groups, which are counted with them."""
+    """The legs of groups count too."""
 
     async def scenario() -> None:
         engine = EngineDouble()
@@ -109,7 +109,7 @@ def test_g10_transfers_in_flight_are_bounded(how: str) -> None:
 
 
 class Forgetful:
-    """Memories without anything in them."""
+    """A reader that remembers nothing."""
 
     async def remembers(self, partition: int, field: str) -> bool:
         return False
@@ -118,7 +118,7 @@ class Forgetful:
 @pytest.mark.parametrize("count", [1, PARTITIONS + 1])
 @pytest.mark.parametrize("closed", ["alice", "bob"])
 def test_g10_no_transfer_begins_where_a_partition_takes_no_new_work(closed: str, count: int) -> None:
-    """Whichever side that is, and however many come together."""
+    """On either side, and for any number of transfers in a call."""
 
     async def scenario() -> None:
         engine = EngineDouble()
@@ -135,7 +135,7 @@ def test_g10_no_transfer_begins_where_a_partition_takes_no_new_work(closed: str,
 
 
 class ReaderDouble:
-    """Memory of the partitions: (partition, field) -> what is read there."""
+    """The memory of partitions: (partition, field) -> its value."""
 
     def __init__(self) -> None:
         self.memory: dict[tuple[int, str], TransferRead] = {}
@@ -144,7 +144,7 @@ class ReaderDouble:
         return self.memory.get((partition, field), TransferRead(None, False, None))
 
 
-#: Where the debit of the cases is in its partition. Its payer and another one have the same CRC-32.
+#: The place of the cases' debit in its partition. Its payer and another one have the same CRC-32.
 SEQ, IDX = 7, 3
 DEBIT, TRANSFER = (Operation(kind, TXID, PAYER, "bob", 5, "USD") for kind in "dt")
 NAMESAKES = Operation("d", TXID, NAMESAKE, "bob", 5, "USD")
@@ -156,12 +156,12 @@ NAMESAKES = Operation("d", TXID, NAMESAKE, "bob", 5, "USD")
         (None, False, None, None, None),
         ("i", False, None, None, "i"),
         ("+", False, None, None, "+"),
-        ("i", True, DEBIT, None, "i"),  # the entry is open for the sake of others
-        ("+", True, TRANSFER, None, "+"),  # so here
+        ("i", True, DEBIT, None, "i"),  # the entry is open because of others
+        ("+", True, TRANSFER, None, "+"),  # the same here
         ("+", True, DEBIT, None, "~"),
-        ("+", True, DEBIT, "a", "~"),  # the refund is to come
+        ("+", True, DEBIT, "a", "~"),  # the refund is not made yet
         ("+", True, DEBIT, "+", "+"),
-        ("+", True, None, "+", "~"),  # the entry is not in the stream: whose debit it is cannot be seen
+        ("+", True, None, "+", "~"),  # the entry is not in the stream, so the payer of the debit is unknown
         ("+", True, NAMESAKES, "+", None),
         ("i", True, NAMESAKES, None, None),
     ],
@@ -174,7 +174,7 @@ def test_what_the_memories_say_of_a_transfer(
     if outcome is not None:
         record = TransferRecord(outcome, "AAAAAA", SEQ, IDX).text()
         reader.memory[p, transfer_field(PAYER, TXID)] = TransferRead(record, is_open, operation)
-    # Another credit of the same entry was paid, whatever became of this one.
+    # Another credit of the same entry was paid, which says nothing about this one.
     field, paid = credit_memory(f"{p}.{SEQ}", IDX + 1)
     mark = credit_memory(f"{p}.{SEQ}", IDX)[1]
     reader.memory[q, field] = TransferRead(f"{paid}+" + (f"{mark}{credit}" if credit else ""), False, None)
@@ -193,7 +193,7 @@ def test_the_namesakes_of_the_cases_share_a_field() -> None:
 
 @pytest.mark.parametrize("again", ["+", "n"])
 def test_that_no_original_is_remembered_is_said_behind_a_proof(again: str) -> None:
-    """Who is cut off has not heard of what was paid since."""
+    """A service that is cut off does not know later payments."""
     p = partition_of(PAYER, PARTITIONS)
     receiver = next(name for name in map("r{}".format, count()) if partition_of(name, PARTITIONS) == p)
     original = Original(PAYER, "F" * 30, receiver, 5, "USD", 1, 7, 0, p, CREDITED, 0)

@@ -1,4 +1,4 @@
-"""`alerts.yml` and the dashboard, as promtool reads them: of metrics that exist, and each alert fires."""
+"""`alerts.yml` and the dashboard, checked by promtool: they use existing metrics, and each alert fires."""
 
 import json
 import re
@@ -17,7 +17,7 @@ RULES = CONFIG / "alerts.yml"
 ALERTS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
 
 ROUTE = 'route="/v1/wallet/balance_transfer"'
-#: Alert -> series of a cluster that has it, minute by minute.
+#: Alert -> series of a cluster in which it fires, minute by minute.
 TROUBLE: dict[str, dict[str, str]] = {
     "WalletProcessDown": {'up{job="wallet-api", instance="a"}': "0x120"},
     "WalletNothingPaid": {'wallet_ready{instance="a"}': "0x120", 'wallet_ready{instance="b"}': "0x120"},
@@ -64,7 +64,7 @@ TROUBLE: dict[str, dict[str, str]] = {
     "WalletEntryNotRight": {"wallet_oracle_partitions_differ": "1x120"},
     "WalletOracleBehind": {'wallet_follow_lag_seconds{sink="oracle"}': "12x120"},
 }
-#: Others in which an alert fires too.
+#: More series in which an alert fires.
 MORE_TROUBLE: list[tuple[str, dict[str, str]]] = [
     (
         "WalletNothingPaid",
@@ -119,7 +119,7 @@ def promtool(*words: str | Path) -> None:
 
 
 def case(name: str, series: dict[str, str], *alerts: str, fire: bool) -> dict[str, Any]:
-    """Whether these alerts fire at the end of these series, as promtool tests it."""
+    """A test case for promtool: whether these alerts fire at the end of these series."""
     expected = [{"labels": "{}", "value": 1}] if fire else []
     asked = [f'count(ALERTS{{alertname="{alert}", alertstate="firing"}}) > bool 0' for alert in alerts]
     return {
@@ -131,7 +131,7 @@ def case(name: str, series: dict[str, str], *alerts: str, fire: bool) -> dict[st
 
 
 def run(folder: Path, tests: dict[Path, list[dict[str, Any]]]) -> None:
-    """File of rules -> what is tested of it."""
+    """Run promtool. `tests`: file of rules -> its test cases."""
     files = []
     for rules, cases in tests.items():
         files.append(folder / f"test-{rules.name}")
@@ -140,7 +140,7 @@ def run(folder: Path, tests: dict[Path, list[dict[str, Any]]]) -> None:
 
 
 def alone(folder: Path, rule: dict[str, Any]) -> Path:
-    """A file with this one: promtool computes all rules of a file for each case, minute by minute."""
+    """A file with only this rule: promtool computes all rules of a file for each case, minute by minute."""
     file = folder / f"{rule['alert']}.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "wallet", "rules": [rule]}]}))
     return file
@@ -155,7 +155,7 @@ def metrics_in(expression: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def known() -> set[str]:
-    """The metrics of our processes."""
+    """The names of all metrics of the engine's processes."""
     metrics = Metrics()
     metrics.observe_readiness(lambda: (2, {"memory": 0}))
     metrics.observe_partitions(lambda: [PartitionReading(0, 0, 0, 0.0)])

@@ -1,4 +1,4 @@
-"""Until when the certificates in a process's files are good, in its metrics."""
+"""The ends of a process's certificates in its metrics."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ NAME = "wallet_certificate_ends_timestamp_seconds"
 
 
 def told(metrics: Metrics) -> dict[tuple[str, str], float]:
-    """(file's name, holder) -> days left."""
+    """(name of the file, holder) -> days left."""
     now = datetime.now(UTC).timestamp()
     return {
         (Path(sample.labels["file"]).name, sample.labels["holder"]): (sample.value - now) / 86_400

@@ -46,7 +46,7 @@ def test_an_invalid_host_is_an_error_in_one_line(hosts: str, with_file: bool, pa
 
 
 def test_an_error_does_not_show_the_password() -> None:
-    """A slash that is not quoted ends the part with the host: a part of the password is then read as the port."""
+    """An unquoted slash ends the part of the URL with the host. Then a part of the password is read as the port."""
     with pytest.raises(ConfigError, match="no valid HOST:PORT") as raised:
         database_url("postgresql://wallet:secret/word@db.example/books", None)
     assert "secret" not in str(raised.value)

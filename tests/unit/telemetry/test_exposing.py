@@ -1,4 +1,4 @@
-"""Metrics at their own port: where certificates are needed a client without one gets nothing; none keeps others out."""
+"""Metrics at their own port: a client without a required certificate gets nothing, and no client blocks others."""
 
 import contextlib
 import socket
@@ -87,7 +87,7 @@ def test_g13_elsewhere_who_has_a_certificate_of_ours_reads_and_nobody_else(
 def test_g10_who_says_nothing_keeps_nobody_out(
     authority: Authority, secured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exposing, "SILENT_S_MAX", 600.0)  # it is not that which ends them
+    monkeypatch.setattr(exposing, "SILENT_S_MAX", 600.0)  # so that this time-out does not end them
     ca = authority.pair.cert
     tls = PeerTls(ca, *authority.issue(checked("journal", "j2"), renew=True)).server if secured else None
     caller = client(ca, authority.issue(checked("key", "silence"), renew=True)) if secured else None

@@ -1,4 +1,4 @@
-"""What a process loads before it does anything: half of what a short command costs."""
+"""The modules that a process loads at its start: half of the cost of a short command."""
 
 import gc
 import subprocess

@@ -1,4 +1,4 @@
-"""Lines of the log on a terminal: coloured where colours are wanted and understood."""
+"""Log lines on a terminal: coloured only when colours are wanted and supported."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""Secret files: for their owner alone, or nothing is read from them."""
+"""Secret files are read only when no other user can read them."""
 
 import os
 from pathlib import Path

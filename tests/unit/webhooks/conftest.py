@@ -1,4 +1,4 @@
-"""Tests that are coroutines run on asyncio."""
+"""Runs coroutine tests on asyncio."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Where a webhook may go: nowhere inside, also not by a name that is looked up a second time."""
+"""The allowed addresses of webhooks: none of a private network, also when a name is resolved a second time."""
 
 import asyncio
 import re
@@ -100,7 +100,7 @@ async def test_a_name_that_is_inside_is_refused() -> None:
 
 
 class Names:
-    """Answers each look-up with the next of these lists of addresses; the last one stays."""
+    """Answers each look-up with the next of these lists of addresses, and repeats the last one."""
 
     def __init__(self, *answers: list[str]) -> None:
         self.answers = list(answers)
@@ -120,7 +120,7 @@ async def test_one_address_inside_refuses_the_name(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_name_that_answers_differently_later_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was outside when the endpoint was made; when it is sent to, it is inside: no connection is made."""
+    """The name was public when the endpoint was made, and is private at the delivery. No connection is made."""
     connected: list[Any] = []
 
     async def accept(reader: Any, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Which delivery is next: of each account the oldest, and how long it waits after attempts that failed."""
+"""The next delivery: the oldest of each account, and its wait after failed attempts."""
 
 import random
 

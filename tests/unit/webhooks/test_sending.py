@@ -1,4 +1,4 @@
-"""One attempt against a receiver that misbehaves; and that receivers can check what they got."""
+"""One attempt with a receiver that misbehaves, and signatures that receivers can check."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from wallet_engine.webhooks.signing import new_secret, signed_headers
 
 pytestmark = pytest.mark.anyio
 
-#: Enough for an answer on a busy machine; those that never come are waited for so long.
+#: Time-out: enough for an answer on a busy machine, and the whole wait for one that never comes.
 ANSWER_S_MAX = 3.0
 
 
