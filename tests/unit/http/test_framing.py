@@ -463,20 +463,27 @@ def test_a_head_comes_whole_or_not_at_all() -> None:
     uvloop.run(scenario())
 
 
+async def dripped(client: Client, data: bytes) -> asyncio.Task[bytes]:
+    """Send these bytes fifty times a second, until the server ends the connection in time. Returns its answer."""
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    ending = asyncio.create_task(client.reader.read())
+    while not ending.done() and loop.time() - began_s < 10:
+        client.writer.write(data)
+        await asyncio.sleep(0.02)
+    assert loop.time() - began_s < 8
+    return ending
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_head_that_goes_on_coming_gets_no_more_time() -> None:
     """Otherwise a byte now and then would keep a connection for ever."""
 
     async def scenario() -> None:
         async with service(WalletDouble()) as running:
-            client, loop = await running.connect(), asyncio.get_running_loop()
+            client = await running.connect()
             client.writer.write(request_bytes(BODY)[:40])
-            began_s = loop.time()
-            ending = asyncio.create_task(client.reader.read())
-            while not ending.done() and loop.time() - began_s < 10:
-                client.writer.write(b"y")
-                await asyncio.sleep(0.02)
-            assert loop.time() - began_s < 8
+            ending = await dripped(client, b"y")
             assert (await ending).startswith(b"HTTP/1.1 408 ")
 
     uvloop.run(scenario())
@@ -488,14 +495,9 @@ def test_a_body_comes_in_time_or_is_refused(path: str) -> None:
     async def scenario() -> None:
         wallet = WalletDouble()
         async with service(wallet) as running:
-            client, loop = await running.connect(), asyncio.get_running_loop()
+            client = await running.connect()
             client.writer.write(request_bytes(b"x" * 60_000, path=path)[:300])
-            began_s = loop.time()
-            ending = asyncio.create_task(client.reader.read())
-            while not ending.done() and loop.time() - began_s < 10:
-                client.writer.write(b"yy")  # a hundred bytes per second
-                await asyncio.sleep(0.02)
-            assert loop.time() - began_s < 8
+            ending = await dripped(client, b"yy")
             if "freeze" not in path:  # that call has no body
                 assert (await ending).startswith(b"HTTP/1.1 408 ")
                 assert wallet.calls == []
@@ -513,14 +515,9 @@ def test_a_body_is_refused_that_is_slow_and_one_that_takes_long(
 
     async def scenario() -> None:
         async with service(WalletDouble()) as running:
-            client, loop = await running.connect(), asyncio.get_running_loop()
+            client = await running.connect()
             client.writer.write(request_bytes(b"x" * 60_000)[:300])
-            began_s = loop.time()
-            ending = asyncio.create_task(client.reader.read())
-            while not ending.done() and loop.time() - began_s < 10:
-                client.writer.write(b"yy")
-                await asyncio.sleep(0.02)
-            assert loop.time() - began_s < 8
+            ending = await dripped(client, b"yy")
             assert (await ending).startswith(b"HTTP/1.1 408 ")
 
     uvloop.run(scenario())
