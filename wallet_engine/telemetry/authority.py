@@ -8,6 +8,7 @@
 Certificates are X.509 version 3 (RFC 5280) with ECDSA keys on P-256. The holder is a URI: `wallet:<role>/<id>`.
 """
 
+import fcntl
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -168,16 +169,22 @@ class Authority:
         """All issued certificates, the oldest first. Raises `ConfigError`."""
         path = self.folder / ISSUED
         try:
-            lines = path.read_bytes().splitlines() if path.exists() else []
-            return [msgspec.json.decode(line, type=Issued) for line in lines]
+            text = path.read_bytes() if path.exists() else b""
+            return [msgspec.json.decode(line, type=Issued) for line in _whole_rows(text).splitlines()]
         except (OSError, msgspec.MsgspecError) as error:
             raise ConfigError(f"cannot read {path}: {error}") from None
 
     def _note(self, issued: Issued) -> None:
         path = self.folder / ISSUED
         try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as file:
-                file.write(msgspec.json.encode(issued) + b"\n")
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # another process may append a row now
+                text = file.read()
+                whole = _whole_rows(text)
+                if len(whole) < len(text):
+                    file.truncate(len(whole))
+                file.write(whole[len(text) :] + msgspec.json.encode(issued) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -212,6 +219,21 @@ class Authority:
             fresh.rename(self.pair.cert)
         except OSError as error:
             raise ConfigError(f"cannot write {self.pair.cert}: {error.strerror}") from None
+
+
+def _whole_rows(text: bytes) -> bytes:
+    """The rows of `issued`, each with its newline, without a last row that was not written whole.
+
+    A certificate is written after its row, so nobody has the one of such a row.
+    """
+    last = text[text.rfind(b"\n") + 1 :]
+    if not last:
+        return text
+    try:
+        msgspec.json.decode(last, type=Issued)
+    except msgspec.MsgspecError:
+        return text.removesuffix(last)
+    return text + b"\n"
 
 
 def pair_of(folder: Path, principal: Principal) -> Pair:
