@@ -34,10 +34,10 @@ COMMANDS: Final[tuple[click.Command, ...]] = (
 
 @click.group()
 def main() -> None:
-    """Measure the wallet engine on a cluster that is started for it and stopped afterwards.
+    """Measure the wallet engine on a cluster that is started for this and stopped afterwards.
 
-    All figures include the load generator's share of the machine. A run whose books do not add up, or that got
-    an answer which is neither success nor a decline that had to come, reports nothing and exits 1.
+    The load generator runs on the same machine, so all figures include its load. A run reports nothing and exits 1 if
+    its books do not add up, or if an answer was neither a success nor an expected decline.
     """
     share_cores()
 

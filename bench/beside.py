@@ -19,10 +19,10 @@ from wallet_engine.history.sink import SINK
 ALONE: Final = "alone"
 #: What runs beside the payments, in the order of its cost.
 NEIGHBOURS: Final[Mapping[str, str]] = {
-    ALONE: "the follower and PostgreSQL stand still",
-    "feed": "somebody asks for the bytes of all of the journal, over and over, and looks at none: 10 MiB a second",
-    "keeps up": "the follower writes what is paid",
-    "catches up": "the follower writes the history anew, from the first entry on",
+    ALONE: "the follower and PostgreSQL are stopped",
+    "feed": "a reader reads the journal's feed over and over, 10 MiB/s, and ignores it",
+    "keeps up": "the follower writes the new payments",
+    "catches up": "the follower writes the whole history again, from the first entry on",
 }
 #: Maximum time until a follower that was stopped writes again.
 BEGUN_S_MAX: Final = 60.0

@@ -19,20 +19,20 @@ REPEAT_EVERY: Final = 20
 ZIPF_EXPONENT: Final = 0.99
 
 WORKLOADS: Final = {
-    "uniform": "both sides are any accounts",
+    "uniform": "both sides are random accounts",
     "zipf": f"both sides by a Zipf law with exponent {ZIPF_EXPONENT}",
     "hot-sender": "one account pays all the others",
     "hot-receiver": "all the others pay one account",
-    "local": "both sides in one partition, which is any",
-    "across": "the two sides in different partitions, always",
-    "declines": f"uniform, and {DECLINED_FRACTION:.0%} ask for more than there is",
-    "repeats": f"uniform, and {1 / REPEAT_EVERY:.0%} of the requests are the caller's last one again",
+    "local": "both sides in the same partition",
+    "across": "the two sides in different partitions",
+    "declines": f"uniform, but {DECLINED_FRACTION:.0%} are declined for want of money",
+    "repeats": f"uniform, but {1 / REPEAT_EVERY:.0%} of the requests repeat the caller's last one",
 }
 
 #: Workloads of other operations than transfers, between any accounts. Only the HTTP door has them.
 FORMS: Final = {
-    "holds": "a hold and its capture in place of each transfer (--batch 1)",
-    "groups": "one group of --batch legs in place of each request",
+    "holds": "a hold and its capture instead of each transfer (--batch 1)",
+    "groups": "one group of --batch legs instead of each request",
 }
 
 

@@ -26,24 +26,24 @@ HEADINGS: Final = (
     type=click.IntRange(1_000),
     default=200_000,
     show_default=True,
-    help="Sent before, so that there is something to catch up with.",
+    help="Transfers sent before, which the follower has to catch up with.",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(1),
     default=2_000,
     show_default=True,
-    help="Single transfers that arrive a second.",
+    help="Single transfers that arrive per second.",
 )
 @click.option(
     "--only",
     multiple=True,
-    help="Only these neighbours beside `alone`; may be given again: feed, keeps up, catches up.",
+    help="Measure only `alone` and this neighbour: feed, keeps up or catches up. May be given again.",
 )
 @click.option(
     "--apart",
     is_flag=True,
-    help="Half of the cores are for who is beside, the others for payments: what is left is the journal and the disk.",
+    help="Run the neighbour on one half of the cores and payments on the other: then they share only journal and disk.",
 )
 @session.seconds_option(8.0)
 @session.warmup_option(2.0)
@@ -62,11 +62,11 @@ def beside(
     folder: Path | None,
     json_file: Path | None,
 ) -> None:
-    """Measure what a follower costs the payments beside it, with PostgreSQL on the same machine: 3 minutes.
+    """Measure what a follower costs payments on the same machine, PostgreSQL included: 3 minutes.
 
-    In turns on one cluster: payments alone; with one who asks for its feed at 10 MiB a second, which is the journal's
-    part; with the follower that keeps up; and with one that writes the history anew meanwhile. The ratios are of the
-    rows of one turn.
+    Measures in turns on one cluster: payments alone; beside a reader of the feed at 10 MiB/s, which shows the journal's
+    part; beside a follower that keeps up; and beside one that writes the whole history again. Ratios compare rows of
+    the same turn.
     """
     from bench.beside import ALONE, NEIGHBOURS, Beside  # needs asyncpg
     from bench.past import PARTITIONS, Past
@@ -93,7 +93,9 @@ def beside(
                 document = await bench.measure_on(cluster, prepared, plan)
                 entries = await taken() - before
                 if name == "catches up" and not await neighbours.left():
-                    raise click.ClickException("no report: the follower has caught up: give more --transfers")
+                    raise click.ClickException(
+                        "no report: the follower caught up too early: give more --transfers"
+                    )
             return {**document, "name": name, "entries_per_s": round(entries / document["seconds"])}
 
         neighbours.rest()
@@ -107,7 +109,9 @@ def beside(
     write_json(json_file, found)
     click.echo(table(HEADINGS, [_cells(row, found[0]) for row in found]))
     if not all(row["kept_up"] for row in found):
-        click.echo("\nOVERLOADED: more arrives than is answered, the latencies only tell for how long")
+        click.echo(
+            "\nOVERLOADED: more requests arrive than are answered, so latencies only grow with the time"
+        )
 
 
 def _cells(row: Document, alone: Document) -> list[str]:

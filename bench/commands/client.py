@@ -29,9 +29,9 @@ HEADINGS: Final = ("calls", "transfers/s", "client CPU us per transfer", "transf
 @session.folder_option
 @session.json_option
 def client(runs: int, seconds: float, embedded: bool, folder: Path | None, json_file: Path | None) -> None:
-    """Pay through `AsyncWallet`: singly from 8 coroutines, and with `batching=True` from 256, in turns.
+    """Pay with `AsyncWallet`: single calls of 8 coroutines, and with `batching=True` of 256, in turns.
 
-    Nothing is prepared beforehand: ids, bodies and answers are made and read as a program that pays does it.
+    Nothing is prepared before: ids and bodies are made and answers are read as a paying program does.
     """
     bench = Session(folder)
 
@@ -65,7 +65,7 @@ def client(runs: int, seconds: float, embedded: bool, folder: Path | None, json_
     click.echo(table(HEADINGS, cells))
     single, gathered = (row["client_cpu_us"] for row in rows)
     click.echo(
-        f"at the same client CPU, gathered calls pay {single / gathered:.1f} times as much as single ones"
+        f"with the same client CPU, gathered calls make {single / gathered:.1f} times as many payments as single ones"
     )
 
 

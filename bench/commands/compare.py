@@ -23,7 +23,7 @@ _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 def compare(first: Path, second: Path, json_file: Path | None) -> None:
     """Compare two JSON files of this program, plain or .gz, row by row: FIRST is A, SECOND is B.
 
-    `drift` is B/A of a row over B/A of all rows together: 1.00 when the row kept its place in its run.
+    `drift` is B/A of a row, divided by B/A of all rows together. It is 1.00 when the row changed as the others did.
     """
     rows = guard(lambda: compare_documents(_read(first), _read(second)))
     drifts = sorted(row.drift for row in rows)
@@ -31,8 +31,7 @@ def compare(first: Path, second: Path, json_file: Path | None) -> None:
     click.echo(table(HEADINGS, [row.cells() for row in rows]))
     near = sum(1 / NEAR <= drift <= NEAR for drift in drifts)
     click.echo(
-        f"ratios within a run repeat from {drifts[0]:.2f} to {drifts[-1]:.2f}, "
-        f"those of {near} of {len(drifts)} rows within 10 %"
+        f"drift is between {drifts[0]:.2f} and {drifts[-1]:.2f}; for {near} of {len(drifts)} rows it is within 10 %"
     )
 
 

@@ -36,14 +36,14 @@ HEADINGS: Final = (
     type=click.FloatRange(1),
     default=100,
     show_default=True,
-    help="Single transfers that arrive a second.",
+    help="Single transfers that arrive per second.",
 )
 @click.option(
     "--callers",
     type=click.IntRange(1, 1_000),
     default=40,
     show_default=True,
-    help="Callers of the flood, each with the next batch as soon as it is answered.",
+    help="Callers of the flood. Each sends its next batch as soon as it has its answer.",
 )
 @click.option(
     "--batch",
@@ -68,10 +68,11 @@ def fair(
     folder: Path | None,
     json_file: Path | None,
 ) -> None:
-    """Measure how long single transfers of one key wait while another caller floods: 3 minutes.
+    """Measure how long single transfers of one caller wait while another caller floods: 3 minutes.
 
-    In turns on one cluster. The singles show a key, the flood shows none: two callers, of whom each has its share. A
-    single that is refused, or not paid, ends the measurement. The ratios are of the rows of one turn.
+    Measures in turns on one cluster. The single transfers have a key and the flood has none, so they are two callers,
+    each with its share. A single transfer that is refused or not paid ends the measurement. Ratios compare rows of the
+    same turn.
     """
     bench = Session(folder)
     shape = shape_of(3, PARTITIONS, 1, embedded=False, auth=True)
@@ -119,7 +120,7 @@ def flooding(cluster: Cluster, accounts: int, batch: int, callers: int) -> Itera
     try:
         assert process.stdout is not None
         if not process.stdout.readline():
-            raise ClusterFailed("who was to flood has ended")
+            raise ClusterFailed("the process that floods has ended")
         time.sleep(1.0)  # until the queue of the flood has its full length
         yield _Flood(process)
     finally:

@@ -21,28 +21,28 @@ from bench.text import table
     type=click.IntRange(1_000),
     default=300_000,
     show_default=True,
-    help="Rebuilt from the journal.",
+    help="Transfers that are rebuilt from the journal.",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(1),
     default=5_000,
     show_default=True,
-    help="Transfers a second beside which the lag is measured.",
+    help="Transfers per second while the lag is measured.",
 )
 @click.option(
     "--batch",
     type=click.IntRange(1, 10_000),
     default=10,
     show_default=True,
-    help="Transfers in a request of these: with single ones the load itself takes both cores.",
+    help="Transfers in a request of this load: single ones would take both cores for the load itself.",
 )
 @click.option(
     "--rows",
     type=click.IntRange(1_000),
     default=10**6,
     show_default=True,
-    help="Rows of the account that is listed.",
+    help="Rows of the listed account.",
 )
 @session.seconds_option(20)
 @session.folder_option
@@ -57,11 +57,11 @@ def history(
     folder: Path | None,
     json_file: Path | None,
 ) -> None:
-    """Fill a history store from the journal, follow a steady load with it, and list an account of many rows: 3 minutes.
+    """Fill a history store from the journal, follow a steady load, and list an account with many rows: 3 minutes.
 
-    The store is made anew from the journal while nothing else runs: that is its speed. The lag is from the answer to a
-    payment until it can be read. Everything runs on this machine, PostgreSQL too. `bench report --history-from` takes
-    the JSON file.
+    The speed is that of a rebuild from the journal while nothing else runs. The lag is the time from the answer to a
+    payment until the history has it. Everything runs on this machine, PostgreSQL too. `bench report --history-from`
+    takes the JSON file.
     """
     from bench.past import PARTITIONS, Past, growth_and_rebuild, lag, listing  # needs asyncpg
 

@@ -33,7 +33,7 @@ _CALLERS: Final = 8
     show_default=True,
     help="Accounts of one row; may be given again.",
 )
-@click.option("--ten-million", is_flag=True, help="A row of 10,000,000 accounts too (some minutes).")
+@click.option("--ten-million", is_flag=True, help="Measure a row of 10,000,000 accounts too (some minutes).")
 @click.option(
     "--transfers",
     type=click.IntRange(1_000, 10**8),
@@ -50,7 +50,7 @@ def memory(
     folder: Path | None,
     json_file: Path | None,
 ) -> None:
-    """Bytes per account and per remembered transfer, on real Redis, books checked."""
+    """Measure the bytes per account and per remembered transfer in Redis."""
     bench = Session(folder)
     wanted = [*counts, 10**7] if ten_million else list(counts)
     documents = [measure_memory(bench, accounts, transfers, embedded=embedded) for accounts in wanted]

@@ -67,7 +67,9 @@ def move(
     folder: Path | None,
     json_file: Path | None,
 ) -> None:
-    """Move a partition, drain a shard, add one, rebalance; then reshard a slot with redis-cli; all under payments.
+    """Measure payments while a partition moves, a shard is drained, one is added, and all is rebalanced.
+
+    At the end redis-cli reshards one slot, for comparison.
 
     Needs the system's redis-server, redis-cli and ZooKeeper.
     """

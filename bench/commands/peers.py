@@ -38,13 +38,13 @@ HEADINGS: Final = (
     "batches",
     type=click.Choice([str(batch) for batch in BATCHES]),
     multiple=True,
-    help="Only this batch size; may be given again.  [default: all]",
+    help="Measure only this batch size. May be given again.  [default: all]",
 )
 @click.option(
     "--tigerbeetle",
     "tigerbeetle_binary",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="TigerBeetle's server binary; the PyPI client `tigerbeetle` has to be of the same version.",
+    help="TigerBeetle's server binary. The PyPI client `tigerbeetle` must have the same version.",
 )
 @session.apis_option
 @session.embedded_option
@@ -61,9 +61,10 @@ def peers(
     folder: Path | None,
     json_file: Path | None,
 ) -> None:
-    """The engine by HTTP, PostgreSQL, naive and bare Redis, TigerBeetle: same accounts, same batch sizes, uniform.
+    """Measure the engine by HTTP, PostgreSQL, naive and bare Redis, and TigerBeetle, with the same uniform load.
 
-    Each is started for it, on free ports and in a temporary folder. A peer that is not there is reported as not run.
+    Each is started for this, on free ports and in a temporary folder. A peer that is not installed is reported as not
+    run.
     """
     bench = Session(folder)
     wanted = tuple(map(int, batches)) or BATCHES

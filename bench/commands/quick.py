@@ -29,7 +29,7 @@ def quick(
     embedded: bool,
     json_file: Path | None,
 ) -> None:
-    """Single, middle and large requests by HTTP, and single ones at the engine, on one cluster of 3 shards."""
+    """Measure requests of three sizes by HTTP, and single transfers at the engine, on one cluster of 3 shards."""
     bench = Session()
     plans = [
         Plan(target.door, "uniform", target.batch, target.callers, seconds, warmup, bench.seed())

@@ -46,10 +46,10 @@ HEADINGS: Final = (
 @session.folder_option
 @session.json_option
 def rebuild(accounts: int, embedded: bool, folder: Path | None, json_file: Path | None) -> None:
-    """Kill every Redis node at once, and wait until every partition is live again.
+    """Kill all Redis nodes at once, and measure the time until every partition is live again.
 
-    An account is opened and funded: two operations in the journal for each. The first rebuild replays them all, the
-    second loads snapshots, which are made in between. Starting the nodes and forming the cluster is included.
+    Each account has two operations in the journal: it is opened and funded. The first rebuild replays them all; then
+    snapshots are made, and the second rebuild loads these. The times include the start of the nodes.
     """
     bench = Session(folder)
 
@@ -101,7 +101,7 @@ def _lose_and_wait(bench: Session, cluster: Cluster, prepared: Prepared, source:
             os.kill(process.pid, signal.SIGKILL)
     while not _serving_again(cluster, before):
         if time.monotonic() - began_s > SERVING_S_MAX:
-            raise ClusterFailed(f"not serving after {SERVING_S_MAX:.0f} s")
+            raise ClusterFailed(f"not all partitions are live after {SERVING_S_MAX:.0f} s")
         time.sleep(_POLL_S)
     seconds = time.monotonic() - began_s
     spent = usage(at_first, Moment.now(), lasting)

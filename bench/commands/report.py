@@ -24,7 +24,11 @@ FOLDER: Final = Path(__file__).resolve().parent.parent / "report"
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Every row, but short and once, and a million accounts at most.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Measure every row, but only once and shorter, with at most a million accounts.",
+)
 @session.runs_option(3)
 @session.seconds_option(5.0)
 @session.accounts_option
@@ -33,7 +37,7 @@ FOLDER: Final = Path(__file__).resolve().parent.parent / "report"
     type=click.IntRange(1_000, 10**8),
     default=10_000_000,
     show_default=True,
-    help="Accounts of the row that shows what more of them cost.",
+    help="Accounts of the row that shows the cost of many accounts.",
 )
 @click.option(
     "--tigerbeetle",
@@ -50,18 +54,16 @@ FOLDER: Final = Path(__file__).resolve().parent.parent / "report"
     "--many-accounts-from",
     "many_accounts_file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Take the row of many accounts from this JSON file in place of measuring it: `bench run --workload across "
-    "--accounts 10000000 --runs 3 --json FILE`.",
+    help="Take the row of many accounts from this JSON file instead of measuring it. Made by `bench run --workload "
+    "across --accounts 10000000 --runs 3 --json FILE`.",
 )
 @click.option(
     "--history-from",
     "history_file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Add what `bench history --json FILE` has measured with the same commit on the same machine.",
+    help="Add the JSON file of `bench history --json FILE`, measured with the same commit on the same machine.",
 )
-@click.option(
-    "--resume", is_flag=True, help="Go on with an interrupted report of the same commit and options."
-)
+@click.option("--resume", is_flag=True, help="Continue an interrupted report of the same commit and options.")
 @session.folder_option
 def report(
     quick: bool,
@@ -76,9 +78,9 @@ def report(
     resume: bool,
     folder: Path | None,
 ) -> None:
-    """The table of targets, plots, workloads, peers, scale and memory, in about 20 minutes (--quick: 6).
+    """Write the report: targets, plots, workloads, peers, scale and memory, in about 20 minutes (--quick: 6).
 
-    What is finished is kept in OUT/partial.json until the report is written.
+    Finished parts are kept in OUT/partial.json until the report is written.
     """
     from bench.written import write_report  # which loads matplotlib
 

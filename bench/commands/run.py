@@ -20,7 +20,7 @@ from bench.workload import FORMS, WORKLOADS
     type=click.Choice(list(DOORS)),
     default="http",
     show_default=True,
-    help="Where the load is put on: HTTP, the engine in this process, or the apply script alone.",
+    help="Where the load is applied: HTTP, the engine in this process, or the apply script alone.",
 )
 @click.option(
     "--workload",
@@ -37,13 +37,13 @@ from bench.workload import FORMS, WORKLOADS
     type=click.IntRange(1, 10_000),
     default=8,
     show_default=True,
-    help="Callers, with one request out at a time each.",
+    help="Callers, each with one request at a time.",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
-    help="Requests that arrive per second (open loop, latency counted from the arrival).  "
-    "[default: closed loop, a caller sends when it was answered]",
+    help="Requests that arrive per second (open loop: latencies count from the arrival).  "
+    "[default: closed loop, a caller sends when it has its answer]",
 )
 @session.seconds_option(10.0)
 @session.warmup_option(3.0)
@@ -54,18 +54,20 @@ from bench.workload import FORMS, WORKLOADS
 @session.apis_option
 @session.embedded_option
 @click.option(
-    "--history", is_flag=True, help="A follower beside it, which writes the past into a PostgreSQL, here too."
+    "--history",
+    is_flag=True,
+    help="Run a follower too, which writes the history into a PostgreSQL on this machine.",
 )
 @click.option(
     "--auth",
     is_flag=True,
-    help="Two rows in turns from the same API processes: callers show no key, and callers show one that is checked.",
+    help="Measure two rows in turns with the same API processes: callers without a key, and callers with one.",
 )
-@click.option("--tls", is_flag=True, help="Mutual TLS between the journal and the services.")
-@click.option("--https", is_flag=True, help="Callers speak TLS to the API.")
-@click.option("--seed", type=int, help="Of the transfers' sides and amounts.  [default: random]")
+@click.option("--tls", is_flag=True, help="Use mutual TLS between the journal and the services.")
+@click.option("--https", is_flag=True, help="Call the API by HTTPS.")
+@click.option("--seed", type=int, help="Seed of the transfers' accounts and amounts.  [default: random]")
 @session.folder_option
-@click.option("--keep", is_flag=True, help="Leave the data and the logs of the cluster there.")
+@click.option("--keep", is_flag=True, help="Keep the data and the logs of the cluster.")
 @session.json_option
 def run(
     door: str,
@@ -90,7 +92,7 @@ def run(
     keep: bool,
     json_file: Path | None,
 ) -> None:
-    """One measurement, ending in a table; --json FILE writes all its figures."""
+    """Run one measurement, and print a table. --json FILE writes all its figures."""
     bench = Session(folder, keep=keep)
     plan = Plan(door, workload, batch, callers, seconds, warmup, bench.seed() if seed is None else seed, rate)
     if door != "http" and (auth or https):
@@ -108,5 +110,7 @@ def run(
     for each in documents if runs > 1 else ():
         click.echo(f"\n{each['name']}\n{spread_table(each)}")
     if not document.get("kept_up", True):
-        click.echo("\nOVERLOADED: more arrives than is answered, the latencies only tell for how long")
+        click.echo(
+            "\nOVERLOADED: more requests arrive than are answered, so latencies only grow with the time"
+        )
     click.echo("\n" + table(TEXTBOOK_HEADINGS, document["textbook"]))

@@ -38,14 +38,14 @@ HEADINGS: Final = (
     type=float,
     default=500.0,
     show_default=True,
-    help="What one journal disk writes in a second.",
+    help="Megabytes that one journal disk writes per second.",
 )
 @click.option(
     "--utilisation",
     type=click.FloatRange(0.05, 1.0),
     default=0.7,
     show_default=True,
-    help="How busy a core may be.",
+    help="Maximum utilisation of a core.",
 )
 @click.option(
     "--million-accounts",
@@ -69,10 +69,10 @@ def scale(
     million_accounts: float,
     json_file: Path | None,
 ) -> None:
-    """Runs with 1, 2, 3 and 6 shards on this machine, and a model fitted to them, tried on a run it has not seen.
+    """Measure 1, 2, 3 and 6 shards on this machine, fit a model of the cost to these runs, and check it with another.
 
-    The machine's cores are shared by all shards, so transfers per second do not grow here: what shows that adding
-    nodes adds capacity is that the CPU per transfer stays what it is.
+    All shards share the machine's cores, so the transfers per second do not grow here. More nodes give more capacity if
+    the CPU per transfer stays the same.
     """
     machines = Machines(utilisation, node_gb * 1e9, disk_mb_s * 1e6, round(million_accounts * 1e6))
     document = measure_scale(

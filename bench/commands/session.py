@@ -44,12 +44,14 @@ apis_option = _option(
     "--apis", type=click.IntRange(1, 16), default=1, show_default=True, help="API processes."
 )
 embedded_option = _option(
-    "--embedded", is_flag=True, help="Bundled Redis, no ZooKeeper.  [default: when none is installed]"
+    "--embedded",
+    is_flag=True,
+    help="Bundled Redis, no ZooKeeper.  [default: if Redis or ZooKeeper is missing]",
 )
 folder_option = _option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Where data is put while it runs.  [default: the system's temporary folder]",
+    help="Folder for the data of a run.  [default: the system's temporary folder]",
 )
 
 
@@ -60,7 +62,7 @@ def seconds_option(default: float) -> Option:
         type=click.FloatRange(0.5, SECONDS_MAX),
         default=default,
         show_default=True,
-        help="Measured time of each run.",
+        help="Measured seconds of each run.",
     )
 
 
@@ -71,7 +73,7 @@ def warmup_option(default: float) -> Option:
         type=click.FloatRange(min=0),
         default=default,
         show_default=True,
-        help="Seconds before each run.",
+        help="Seconds of load before the measured part of each run.",
     )
 
 
@@ -82,7 +84,7 @@ def runs_option(default: int) -> Option:
         type=click.IntRange(1, 100),
         default=default,
         show_default=True,
-        help="Runs of each row, of which the medians are reported.",
+        help="Runs of each row. The medians are reported.",
     )
 
 

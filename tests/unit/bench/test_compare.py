@@ -57,7 +57,7 @@ def test_nothing_in_common_is_an_error(tmp_path: Path) -> None:
     assert "no row in common" in result.output
     same = CliRunner().invoke(main, ["compare", str(tmp_path / "a"), str(tmp_path / "a")])
     assert same.exit_code == 0
-    assert "from 1.00 to 1.00, those of 1 of 1 rows within 10 %" in same.output
+    assert "drift is between 1.00 and 1.00; for 1 of 1 rows it is within 10 %" in same.output
 
 
 @pytest.mark.parametrize(
