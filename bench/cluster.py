@@ -125,7 +125,7 @@ class Cluster:
         """The present `dev.json`. Raises `ClusterFailed` without one."""
         state = self._files.read()
         if state is None:
-            raise ClusterFailed("the cluster says nothing about its processes")
+            raise ClusterFailed(f"the cluster has no {self._files.dev_json}")
         return state
 
     @property

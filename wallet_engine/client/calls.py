@@ -127,7 +127,7 @@ def time_text(time: datetime | None) -> str | None:
     if time is None:
         return None
     if time.tzinfo is None:
-        raise ValueError(f"a time says its time zone: {time.isoformat()}")
+        raise ValueError(f"a time must have a time zone: {time.isoformat()}")
     return time.isoformat()
 
 

@@ -66,7 +66,7 @@ class OutcomeUnknown(Unavailable):
     """
 
     def __init__(
-        self, transaction_id: str | None, detail: str = "no answer that says what became of it"
+        self, transaction_id: str | None, detail: str = "no answer tells whether it was done"
     ) -> None:
         super().__init__("outcome_unknown", detail, retryable=True, transaction_id=transaction_id)
 

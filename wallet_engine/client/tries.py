@@ -114,7 +114,7 @@ class Tries(Generic[T]):
         try:
             value: Any = msgspec.json.decode(body or b"null", type=self._call.answer)
         except msgspec.MsgspecError as error:
-            text = f"not what this version understands: {error}"
+            text = f"this version of the client does not understand the answer: {error}"
             unread = Unavailable("unexpected_answer", text, status=status)
             unread.request_id = headers.get("x-request-id")
             failed = self._gave_up(unread)

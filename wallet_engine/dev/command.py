@@ -29,7 +29,7 @@ from wallet_engine.telemetry.flags import journal_disk_options
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("data"),
     show_default=True,
-    help="Where journal, map, logs and dev.json are kept. A later start continues from it.",
+    help="Folder for journal, map, logs and dev.json. A later start continues with its data.",
 )
 @click.option(
     "--port",
@@ -46,12 +46,12 @@ from wallet_engine.telemetry.flags import journal_disk_options
 @click.option(
     "--partitions",
     type=click.IntRange(1),
-    help=f"A power of two, fixed for ever at the first start. [default: {PARTITIONS_DEFAULT}]",
+    help=f"A power of two. It cannot be changed after the first start. [default: {PARTITIONS_DEFAULT}]",
 )
 @click.option(
     "--journals",
     type=click.IntRange(1, 9),
-    help=f"Journal copies; a majority must have an entry on disk. [default: {JOURNALS_DEFAULT}]",
+    help=f"Journal copies. A payment is answered when a majority has it on disk. [default: {JOURNALS_DEFAULT}]",
 )
 @click.option(
     "--stream-entries-max",
@@ -62,29 +62,30 @@ from wallet_engine.telemetry.flags import journal_disk_options
 @click.option(
     "--auth",
     is_flag=True,
-    help="Callers need a key, our processes certificates, Redis and ZooKeeper passwords. DIR/keys.json holds a key for "
-    "each role, DIR/admin.env what wallet-admin needs. Redis speaks TLS, "
-    "unless it is the bundled Valkey, which has none; PostgreSQL and the API do not. All listen on 127.0.0.1 alone.",
+    help="Require API keys from callers, certificates between the engine's processes, and passwords for Redis and "
+    "ZooKeeper. DIR/keys.json has a key for each role, DIR/admin.env the variables for wallet-admin. Redis uses TLS, "
+    "except the bundled Valkey, which has none; PostgreSQL and the API do not. All listen on 127.0.0.1 only.",
 )
 @click.option(
     "--certificates",
     is_flag=True,
-    help="Journal, services and copies speak mutual TLS, by certificates made in DIR/ca. On with --auth.",
+    help="Use mutual TLS between journal copies, services and followers, with certificates made in DIR/ca. On with "
+    "--auth.",
 )
 @click.option(
     "--history",
     is_flag=True,
-    help="PostgreSQL with the queryable past, filled by a follower: the system's, or else a bundled one.",
+    help="Start a PostgreSQL (the system's, else a bundled one) for the history, and a follower that fills it.",
 )
 @click.option(
     "--webhooks-allow-private",
     is_flag=True,
-    help="With --history: let webhooks go to private and loopback addresses, and over plain http.",
+    help="With --history: allow webhooks to private and loopback addresses, and over plain http.",
 )
 @click.option(
     "--oracle",
     is_flag=True,
-    help="Decide every entry again in a process of its own, and stop a partition that differs. On with --auth.",
+    help="Decide every entry again in a separate process, and stop a partition that differs. On with --auth.",
 )
 @journal_disk_options
 def dev(
@@ -110,8 +111,8 @@ def dev(
 ) -> None:
     """Start Redis Cluster, ZooKeeper, journal and API on this machine, for development and tests.
 
-    Prints `ready http://…` when it takes transfers and runs until Ctrl-C. DIR/dev.json lists the processes.
-    Without --embedded it takes the system's redis-server (6.2 or newer) and ZooKeeper.
+    Prints `ready http://…` when it takes transfers, and runs until Ctrl-C. DIR/dev.json lists the processes.
+    Without --embedded it uses the system's redis-server (6.2 or newer) and ZooKeeper.
     """
     if history:
         preempt_others()

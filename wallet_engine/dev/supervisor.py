@@ -138,7 +138,7 @@ class Supervisor:
         with self._files.lock(), self._signals():
             self._say(f"uses the {redis_binary} and {zookeeper_install or 'map.json in place of ZooKeeper'}")
             if stored is not None:
-                self._say(f"continues what is in {self._options.data_dir}: {layout}")
+                self._say(f"continues with the data in {self._options.data_dir}: {layout}")
             for orphan in self._files.stop_orphans():
                 self._say(f"stopped process {orphan.pid}, left over from a killed dev: {orphan.argv[0]}")
             claim_ports(self._options, layout.journals, self._environ)
@@ -406,7 +406,7 @@ class Supervisor:
         except OSError as error:
             if self._unwritten_since is None:
                 self._say(
-                    f"cannot write {self._files.dev_json}: {error.strerror}; it is out of date until I can"
+                    f"cannot write {self._files.dev_json}: {error.strerror}; until it can be written, it is out of date"
                 )
             self._unwritten_since = time.monotonic()
         else:

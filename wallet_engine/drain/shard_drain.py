@@ -39,7 +39,7 @@ class Abandoned(WalletError):
     """A partition was frozen for a move, but the move does not continue. The partition must be recovered."""
 
     def __init__(self, partition: int) -> None:
-        super().__init__(f"partition {partition} was frozen for a move that does not go on")
+        super().__init__(f"partition {partition} was frozen for a move that does not continue")
         self.partition = partition
 
 
@@ -47,7 +47,7 @@ class Gap(WalletError):
     """The stream begins after the entry that this copy needs next. Other copies have the entries in between."""
 
     def __init__(self, partition: int, seq: int) -> None:
-        super().__init__(f"partition {partition}: entry {seq} is not in the stream any more")
+        super().__init__(f"partition {partition}: entry {seq} is no longer in the stream")
         self.partition = partition
 
 
@@ -255,7 +255,7 @@ class ShardDrain:
                         continue
                     raise trimmed
                 if not trimmed:
-                    raise OSError(f"partition {partition} does not stand where the journal does")
+                    raise OSError(f"partition {partition} in Redis does not agree with the journal")
                 state, newest, epoch, more = trimmed
                 self._note_epoch(partition, int(epoch or 0))
             except (hiredis.ReplyError, OSError) as error:
@@ -301,7 +301,7 @@ class ShardDrain:
         if epoch == self._epochs[partition]:
             self._doubted.discard(partition)
         elif partition in self._doubted:
-            raise OSError(f"partition {partition} is at epoch {epoch}, and the map is not")
+            raise OSError(f"partition {partition} is at epoch {epoch}, and the map has another one")
         else:
             self._doubted.add(partition)
 

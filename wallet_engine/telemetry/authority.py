@@ -134,7 +134,9 @@ class Authority:
         key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
         ends = now + timedelta(days=days)
         if ends > self.ends:
-            raise ConfigError(f"the authority ends on {self.ends:%Y-%m-%d}, before that: give fewer --days")
+            raise ConfigError(
+                f"the authority ends on {self.ends:%Y-%m-%d}, before this certificate would: give fewer --days"
+            )
         names = [x509.UniformResourceIdentifier(principal.uri), *map(_host, hosts)]
         certificate = (
             x509.CertificateBuilder()

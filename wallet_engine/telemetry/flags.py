@@ -37,7 +37,7 @@ SEGMENT_BYTES_MAX: Final = 256 * 1024 * 1024
 SNAPSHOT_BYTES_DEFAULT: Final = 1024 * 1024 * 1024
 
 RESTORE_COMMAND_HELP: Final = (
-    "Shell command that brings a segment back from the archive: %f is its name there, %p the path to put it at, "
+    "Shell command that brings a segment back from the archive: %f is its name there, %p the path to write it to, "
     "quoted if need be, %j the id of its journal copy, %% a percent sign. The segment is checked against the "
     "running hash.  [default: none]"
 )
@@ -135,8 +135,8 @@ def credentials_options(command: Callable[..., Any]) -> Callable[..., Any]:
     file = click.Path(path_type=Path, dir_okay=False)
     for name, what in (
         ("key", "Private key of --zookeeper-cert."),
-        ("cert", "Certificate (PEM) to show to ZooKeeper, where it asks for one."),
-        ("ca", "Speak TLS to ZooKeeper: certificates (PEM) of the authorities of its servers."),
+        ("cert", "Certificate (PEM) to show to ZooKeeper, if it asks for one."),
+        ("ca", "Use TLS to ZooKeeper: certificates (PEM) of the authorities of its servers."),
     ):
         command = click.option(f"--zookeeper-{name}", type=file, metavar="FILE", help=what)(command)
     command = click.option(
@@ -146,7 +146,7 @@ def credentials_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="File whose first line is that user's password.",
     )(command)
     return click.option(
-        "--zookeeper-user", metavar="NAME", help="ZooKeeper user, where access to the tree is restricted."
+        "--zookeeper-user", metavar="NAME", help="ZooKeeper user, if access to the tree is restricted."
     )(command)
 
 
@@ -155,8 +155,8 @@ def redis_options(command: Callable[..., Any]) -> Callable[..., Any]:
     file = click.Path(path_type=Path, dir_okay=False)
     for name, metavar, what in (
         ("key", "FILE", "Private key of --redis-cert."),
-        ("cert", "FILE", "Certificate (PEM) to show to Redis, where it asks for one."),
-        ("ca", "FILE", "Speak TLS to Redis: certificates (PEM) of the authorities of its nodes."),
+        ("cert", "FILE", "Certificate (PEM) to show to Redis, if it asks for one."),
+        ("ca", "FILE", "Use TLS to Redis: certificates (PEM) of the authorities of its nodes."),
         ("password-file", "FILE", "File whose first line is the Redis password of that user."),
     ):
         command = click.option(f"--redis-{name}", type=file, metavar=metavar, help=what)(command)
@@ -169,13 +169,13 @@ def peer_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option(
         "--peer-tls",
         type=click.Choice(("required", "optional")),
-        help="Speak TLS to our other processes always, or only to those that have certificates already: for the time "
-        "in which a running cluster changes over.  [default: required, with --peer-ca]",
+        help="required: use TLS with all other processes of the engine. optional: only with those that have "
+        "certificates already, while a running cluster changes over.  [default: required, with --peer-ca]",
     )(command)
     for name, what in (
         ("key", "Private key of --peer-cert."),
-        ("cert", "Certificate (PEM) that says who this process is: wallet-admin ca issue."),
-        ("ca", "Speak TLS between our processes: certificate (PEM) of the authority that they all have."),
+        ("cert", "Certificate (PEM) that names this process, made by wallet-admin ca issue."),
+        ("ca", "Use TLS between the engine's processes: certificate (PEM) of their common authority."),
     ):
         command = click.option(f"--peer-{name}", type=file, metavar="FILE", help=what)(command)
     return command
@@ -188,15 +188,15 @@ def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
             "--archive-command",
             metavar="COMMAND",
             help="Shell command that archives each sealed segment: %p is its path, quoted if need be, %f its name in "
-            "the archive, %j the id of its copy, %% a percent sign. Exit status 0 means archived; else it is asked "
-            "again, for ever. It must not overwrite an archived file by another one.  [default: none]",
+            "the archive, %j the id of its copy, %% a percent sign. Exit status 0 means archived; otherwise it is "
+            "run again, for ever. It must not replace an archived file by a different one.  [default: none]",
         ),
         click.option("--restore-command", metavar="COMMAND", help=RESTORE_COMMAND_HELP),
         click.option(
             "--keep",
             metavar="DURATION|BYTES",
-            help="Keep on disk what was journaled within this time (7d, 12h) or the newest so much (200GB, 64GiB); "
-            "older segments are removed, when they are archived and nobody needs them.  [default: everything]",
+            help="Keep on disk the segments of this time (7d, 12h), or the newest ones of this size (200GB, 64GiB). "
+            "Older segments are removed once they are archived and nothing needs them.  [default: everything]",
         ),
         click.option(
             "--segment-bytes",
@@ -210,8 +210,8 @@ def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
             type=click.IntRange(0),
             default=SNAPSHOT_BYTES_DEFAULT,
             show_default=True,
-            help="Make snapshots whenever so much was journaled since the last, at leisure until half as much was "
-            "journaled meanwhile; 0 makes none.",
+            help="Make new snapshots after this many bytes of journal since the last ones, slowly until half as many "
+            "were added meanwhile; 0 makes none.",
         ),
     ):
         command = option(command)
@@ -236,8 +236,8 @@ def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--database",
         metavar="URL",
-        help="PostgreSQL of the history: postgresql://USER@HOST:PORT/NAME. A password stands in "
-        "--database-password-file, or in the environment's WALLET_DATABASE, never in a command line.",
+        help="PostgreSQL of the history: postgresql://USER@HOST:PORT/NAME. Give a password in "
+        "--database-password-file or in the variable WALLET_DATABASE, never on a command line.",
     )(decorated)
 
 
@@ -245,7 +245,7 @@ def database_url(url: str | None, password_file: Path | None) -> str | None:
     """The URL with the password from the file. Raises `ConfigError`, also for a password in a command line."""
     if url is None:
         if password_file is not None:
-            raise ConfigError("--database-password-file says nothing without --database")
+            raise ConfigError("--database-password-file needs --database")
         return None
     try:
         parts = urlsplit(url)

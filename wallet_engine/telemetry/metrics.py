@@ -85,7 +85,10 @@ class Metrics:
         )
         self.group_legs = Histogram("wallet_group_legs", "Legs in one group.", buckets=_LEGS, registry=r)
         self.refunds = TallyCounter(
-            "wallet_refunds", "Refunds asked for, by what became of them.", ("outcome",), r
+            "wallet_refunds",
+            "Refunds answered: success, the code of a decline or of an outage.",
+            ("outcome",),
+            r,
         )
         self.transfers_in_flight = Gauge(
             "wallet_transfers_in_flight", "Transfers accepted and not yet answered.", registry=r
@@ -117,7 +120,7 @@ class Metrics:
         )
         self.shard_recoveries = Counter(
             "wallet_shard_recoveries_total",
-            "Times a shard was compared with the journal and what it lacked replayed: certified or failed.",
+            "Recoveries of a shard (compared with the journal, missing entries replayed): certified or failed.",
             ("shard", "result"),
             registry=r,
         )
@@ -162,18 +165,18 @@ class Metrics:
         )
         self.journal_refused = Counter(
             "wallet_journal_refused_total",
-            "Connections and messages that the journal's port refused, by what was wrong with them.",
+            "Connections and messages that the journal's port refused, by reason.",
             ("reason",),
             registry=r,
         )
         self.journal_bytes_since_snapshot = Gauge(
             "wallet_journal_bytes_since_snapshot",
-            "Bytes journaled since the newest snapshot: what a rebuild replays.",
+            "Bytes journaled since the newest snapshot, which a rebuild must replay.",
             registry=r,
         )
         self.journal_disk_wait_seconds = Gauge(
             "wallet_journal_disk_wait_seconds",
-            "For how long this copy has stood still, as it does while its disk hangs; 0 while it goes on.",
+            "For how long this copy has been blocked, for example by a hanging disk; 0 while it works.",
             registry=r,
         )
         self.journal_sync_seconds = TallyHistogram(
@@ -198,13 +201,13 @@ class Metrics:
         )
         self.follow_behind_entries = Gauge(
             "wallet_follow_behind_entries",
-            "Durable entries that a sink has not been handed yet, at the last look (once a second).",
+            "Durable entries that a sink has not received yet, at the last look (once a second).",
             ("sink",),
             registry=r,
         )
         self.follow_lag_seconds = Gauge(
             "wallet_follow_lag_seconds",
-            "For how long a sink has not had all there is: 0 when it has, and it grows while a sink hangs or fails.",
+            "For how long a sink has not had all entries: 0 when it has them; it grows while a sink hangs or fails.",
             ("sink",),
             registry=r,
         )
@@ -215,7 +218,7 @@ class Metrics:
         )
         self.oracle_partitions_differ = Gauge(
             "wallet_oracle_partitions_differ",
-            "Partitions with an entry that the rules do not come to, and that nobody has accepted.",
+            "Partitions with an entry whose outcome differs from the oracle's, and that no person has accepted.",
             registry=r,
         )
 
@@ -286,10 +289,10 @@ class _ReadinessCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         ready, stopped = self._look()
-        yield GaugeMetricFamily("wallet_ready", "What readyz says: " + _legend(READY_VALUES), ready)
+        yield GaugeMetricFamily("wallet_ready", "State of readyz: " + _legend(READY_VALUES), ready)
         conditions = GaugeMetricFamily(
             "wallet_conditions",
-            "Partitions that take no transfers, by what keeps them from it.",
+            "Partitions that take no transfers, by reason.",
             labels=("condition",),
         )
         for condition, partitions in stopped.items():
