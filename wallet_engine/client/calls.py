@@ -388,7 +388,8 @@ def capture_hold(
     """Pay from a hold. Without an amount: all that remains. The rest is released, unless `final` is False.
 
     `to_account`: the receiver; may be left out when the hold names one. Raises `HoldNotFound`, `HoldNotOpen`,
-    `HoldExpired`, `HoldBusy`, `AmountExceedsHold`, `DestinationMismatch`.
+    `HoldExpired`, `HoldBusy`, `HoldLimit`, `AmountExceedsHold`, `DestinationMismatch`, and for the receiver
+    `AccountNotFound`, `AccountFrozen`, `AccountClosed`, `BalanceLimit`.
     """
     named = _id(transaction_id)
     body = body_of(
@@ -412,7 +413,10 @@ def increase_hold(
 
 
 def void_hold(hold_id: Id, account_id: str) -> Call[Hold]:
-    """Release what remains of a hold. Raises `HoldNotFound`, `HoldNotOpen`, `HoldExpired`, `HoldBusy`."""
+    """Release what remains of a hold. A hold that was voided or has expired is returned as it is.
+
+    Raises `HoldNotFound`, `HoldNotOpen` for a captured hold, `HoldBusy`.
+    """
     return Call("POST", _hold_path(hold_id, "/void"), Hold, body_of(account_id=account_id), str(hold_id))
 
 

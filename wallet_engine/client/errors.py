@@ -76,31 +76,31 @@ class Declined(WalletError):
 
 
 class AccountNotFound(Declined):
-    """`account_not_found`"""
+    """`account_not_found`: the account, or its balance in this currency, was never opened."""
 
 
 class AccountFrozen(Declined):
-    """`account_frozen`"""
+    """`account_frozen`: it neither pays nor receives until it is unfrozen."""
 
 
 class AccountClosed(Declined):
-    """`account_closed`"""
+    """`account_closed`: for ever."""
 
 
 class InsufficientFunds(Declined):
-    """`insufficient_funds`"""
+    """`insufficient_funds`: less would be available than the overdraft limit, or `min_balance_after`, allows."""
 
 
 class BalanceLimit(Declined):
-    """`balance_limit`"""
+    """`balance_limit`: a balance would be above its `max_balance`, or too large to be exact."""
 
 
 class BalanceNotZero(Declined):
-    """`balance_not_zero`"""
+    """`balance_not_zero`: an account with money or holds cannot be closed."""
 
 
 class OperationsPending(Declined):
-    """`operations_pending`"""
+    """`operations_pending`: payments of the account are still on their way, so it cannot be closed yet."""
 
 
 class IdempotencyConflict(Declined):
@@ -108,7 +108,7 @@ class IdempotencyConflict(Declined):
 
 
 class TransferNotFound(Declined):
-    """`transfer_not_found`"""
+    """`transfer_not_found`: the service remembers no transfer of this payer with this id."""
 
 
 class TransferPending(Declined):
@@ -116,7 +116,7 @@ class TransferPending(Declined):
 
 
 class NotRefundable(Declined):
-    """`not_refundable`"""
+    """`not_refundable`: the transfer was declined, or is itself a refund."""
 
 
 class RefundWindowClosed(Declined):
@@ -124,19 +124,19 @@ class RefundWindowClosed(Declined):
 
 
 class RefundExceeds(Declined):
-    """`refund_exceeds`"""
+    """`refund_exceeds`: the amount is larger than what can still be refunded of the transfer."""
 
 
 class HoldNotFound(Declined):
-    """`hold_not_found`"""
+    """`hold_not_found`: the service remembers no hold of this account with this id."""
 
 
 class HoldNotOpen(Declined):
-    """`hold_not_open`"""
+    """`hold_not_open`: the hold was captured or voided."""
 
 
 class HoldExpired(Declined):
-    """`hold_expired`"""
+    """`hold_expired`: the hold expired before the call."""
 
 
 class HoldBusy(Declined):
@@ -144,19 +144,19 @@ class HoldBusy(Declined):
 
 
 class HoldLimit(Declined):
-    """`hold_limit`"""
+    """`hold_limit`: the account has 1,000 open holds, or the hold 50 captures."""
 
 
 class DestinationMismatch(Declined):
-    """`destination_mismatch`"""
+    """`destination_mismatch`: the hold was placed for another receiver."""
 
 
 class AmountExceedsHold(Declined):
-    """`amount_exceeds_hold`"""
+    """`amount_exceeds_hold`: the amount is larger than what remains of the hold."""
 
 
 class WebhookNotFound(Declined):
-    """`webhook_not_found`"""
+    """`webhook_not_found`: there is no webhook with this id."""
 
 
 class EventsExpired(Declined):

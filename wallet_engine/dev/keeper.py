@@ -67,7 +67,10 @@ class Keeper:
         return self.keep(kept)
 
     def tend(self) -> None:
-        """Notice dead processes, and restart those that may be restarted. Call it often: it returns at once."""
+        """Notice dead processes, and restart those that may be restarted. Call it often.
+
+        It returns within seconds: after the death of a Redis node it asks the others, with short time-outs.
+        """
         for kept in self._kept:
             self._tend(kept, time.monotonic())
 
