@@ -14,18 +14,18 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         "cluster": Verb(
             "wallet_engine.admin.verbs.cluster:cluster", "Make one Redis Cluster of nodes: form."
         ),
-        "init": Verb("wallet_engine.admin.verbs.init:init", "Write down a new cluster."),
+        "init": Verb("wallet_engine.admin.verbs.init:init", "Initialise a new cluster."),
         "status": Verb(
             "wallet_engine.admin.verbs.status:status", "Show shards, partitions, journals, services."
         ),
-        "top": Verb("wallet_engine.admin.verbs.top:top", "Show live what the cluster does."),
+        "top": Verb("wallet_engine.admin.verbs.top:top", "Show live what the cluster is doing."),
         "partitions": Verb(
-            "wallet_engine.admin.verbs.partitions:partitions", "Show partitions, how large, how far."
+            "wallet_engine.admin.verbs.partitions:partitions", "Show partitions with size and position."
         ),
         "shards": Verb(
             "wallet_engine.admin.verbs.shards:shards", "Show shards and nodes, their load and lag."
         ),
-        "doctor": Verb("wallet_engine.admin.verbs.doctor:doctor", "Look at everything that can be wrong."),
+        "doctor": Verb("wallet_engine.admin.verbs.doctor:doctor", "Check everything that can be wrong."),
         "verify": Verb(
             "wallet_engine.admin.verbs.verify:verify", "Prove that Redis holds what the journal says."
         ),
@@ -44,7 +44,9 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         "freeze": Verb(
             "wallet_engine.admin.verbs.freeze:freeze", "Stop an account from paying and receiving."
         ),
-        "unfreeze": Verb("wallet_engine.admin.verbs.freeze:unfreeze", "Let a frozen account go on."),
+        "unfreeze": Verb(
+            "wallet_engine.admin.verbs.freeze:unfreeze", "Let a frozen account pay and receive."
+        ),
         "pause": Verb("wallet_engine.admin.verbs.pause:pause", "Take no new payments for a while."),
         "unpause": Verb("wallet_engine.admin.verbs.pause:unpause", "Take payments again."),
         "journal": Verb(
@@ -52,33 +54,33 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
             "The journal: info, cat, verify, prune, followers, cut.",
         ),
         "snapshot": Verb("wallet_engine.admin.verbs.snapshot:snapshot", "Make snapshots of every partition."),
-        "replay": Verb("wallet_engine.admin.verbs.replay:replay", "Write out a whole past state."),
-        "rebuild": Verb(
-            "wallet_engine.admin.verbs.rebuild:rebuild", "Make a partition anew from the journal."
-        ),
+        "replay": Verb("wallet_engine.admin.verbs.replay:replay", "Write a whole past state."),
+        "rebuild": Verb("wallet_engine.admin.verbs.rebuild:rebuild", "Rebuild a partition from the journal."),
         "move": Verb("wallet_engine.admin.verbs.moves:move", "Move a partition while payments go on."),
         "drain": Verb("wallet_engine.admin.verbs.moves:drain", "Move every partition away from a shard."),
-        "rebalance": Verb("wallet_engine.admin.verbs.moves:rebalance", "Even the shards out."),
+        "rebalance": Verb(
+            "wallet_engine.admin.verbs.moves:rebalance", "Spread partitions evenly over shards."
+        ),
         "add-shard": Verb("wallet_engine.admin.verbs.add_shard:add_shard", "Add an empty shard."),
         "remove-shard": Verb("wallet_engine.admin.verbs.add_shard:remove_shard", "Remove a drained shard."),
         "switchover": Verb(
-            "wallet_engine.admin.verbs.switchover:switchover", "Have a replica take its primary's place."
+            "wallet_engine.admin.verbs.switchover:switchover", "Make a replica the primary of its shard."
         ),
         "replace-node": Verb(
             "wallet_engine.admin.verbs.replace_node:replace_node",
-            "Put a new node in the place of a dead one.",
+            "Replace a dead Redis node by a new one.",
         ),
         "clear-leftovers": Verb(
-            "wallet_engine.admin.moving.leftovers:clear_leftovers", "Remove keys that nobody reaches."
+            "wallet_engine.admin.moving.leftovers:clear_leftovers", "Remove keys that nothing reaches."
         ),
         "moves": Verb("wallet_engine.admin.verbs.moves:moves", "List the moves in progress."),
-        "resume": Verb("wallet_engine.admin.verbs.moves:resume", "Go on with an interrupted move."),
+        "resume": Verb("wallet_engine.admin.verbs.moves:resume", "Continue an interrupted move."),
         "abort": Verb("wallet_engine.admin.verbs.moves:abort", "Undo a move that has not switched."),
         "history": Verb(
             "wallet_engine.admin.verbs.history:history",
             "The history store: migrate, verify, rebuild, status.",
         ),
-        "key": Verb("wallet_engine.admin.verbs.key:key", "Give out, change and revoke API keys."),
+        "key": Verb("wallet_engine.admin.verbs.key:key", "Create, rotate and revoke API keys."),
         "ca": Verb(
             "wallet_engine.admin.verbs.ca:ca",
             "Certificates of our processes: init, issue, list, revoke, show.",
@@ -89,7 +91,7 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         ),
         "backup": Verb("wallet_engine.admin.verbs.backup:backup", "Write the tree in ZooKeeper into a file."),
         "restore": Verb(
-            "wallet_engine.admin.verbs.backup:restore", "Make the tree in ZooKeeper again from a backup."
+            "wallet_engine.admin.verbs.backup:restore", "Restore the tree in ZooKeeper from a backup."
         ),
         "audit": Verb("wallet_engine.admin.verbs.audit:audit", "Show who changed what, when and from where."),
         "protect": Verb(
@@ -102,16 +104,16 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
 )
 @click.version_option(package_name="wallet-engine")
 def main() -> None:
-    """Look after a wallet cluster: set it up, look at it, prove it right, ask for any past balance.
+    """Operate a wallet cluster: set it up, inspect it, verify it, ask for any past balance.
 
-    Where the cluster is written down is given by --zookeeper or --map-file. Flags may stand before or after
-    the verb, and each may be given as an environment variable: --zookeeper as WALLET_ZOOKEEPER.
+    --zookeeper or --map-file says where the cluster is described. Flags may stand before or after the verb.
+    Each may be an environment variable instead: WALLET_ZOOKEEPER for --zookeeper.
 
     \b
     EXIT STATUS
       0  done, and all is well
-      1  it failed, or something is wrong; one line on standard error says what to do. So does
-         a command that was interrupted (Ctrl-C), or whose question was answered no
+      1  it failed, found something wrong, was interrupted (Ctrl-C), or its question was
+         answered no; one line on standard error says what to do
       2  the command line is not understood
 
     \b

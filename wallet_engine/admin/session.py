@@ -203,7 +203,7 @@ def watch_option(command: Callable[..., None]) -> Callable[..., None]:
         is_flag=False,
         flag_value=WATCH_S,
         metavar="[SECONDS]",
-        help=f"Show it again and again, every {WATCH_S:.0f} seconds; Ctrl-C ends it.",
+        help=f"Repeat every {WATCH_S:.0f} seconds, or every SECONDS, until Ctrl-C.",
     )(command)
 
 
@@ -248,9 +248,7 @@ def changing_command(verb: Callable[Concatenate[Session, P], None]) -> Callable[
 
 
 def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
-    @click.option(
-        "--zookeeper", metavar="HOST:PORT,…", help="ZooKeeper ensemble that holds the cluster's map."
-    )
+    @click.option("--zookeeper", metavar="HOST:PORT,…", help="ZooKeeper ensemble that describes the cluster.")
     @click.option(
         "--map-file",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -262,12 +260,12 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
     @click.option(
         "--key-file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="File whose first line is an API key, for verbs that ask an API process; else WALLET_KEY is it.",
+        help="File whose first line is an API key, for verbs that call an API process.  [default: WALLET_KEY]",
     )
     @click.option(
         "--api-ca",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Certificates (PEM) of the authorities of API processes that speak HTTPS; else the system's.",
+        help="Authorities (PEM) to trust for API processes with HTTPS.  [default: those of the system]",
     )
     @click.option("--json", is_flag=True, help="Print exactly one JSON document.")
     @click.option("--yes", is_flag=True, help="Ask no question.")

@@ -12,7 +12,7 @@ from wallet_engine.telemetry.loopback import is_loopback
 from wallet_engine.telemetry.metrics import Metrics
 
 METRICS_PORT_HELP: Final = (
-    "Port for Prometheus; beyond loopback by TLS, for holders of certificates.  [default: none]"
+    "Port for Prometheus; beyond loopback with TLS, for holders of our certificates.  [default: none]"
 )
 
 

@@ -63,14 +63,14 @@ log = get_logger(__name__)
     metavar="SINK",
     multiple=True,
     required=True,
-    help=f"Where entries go; may be given several times: {', '.join(SINKS)}.",
+    help=f"Where to send entries; may be repeated: {', '.join(SINKS)}.",
 )
 @database_option
 @click.option(
     "--directory",
     "journal",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Read this journal folder, the only copy or one at rest, instead of asking the journal copies.",
+    help="Read this journal directory (the only copy, or a stopped one) instead of asking the journal copies.",
 )
 @click.option("--follower-id", help="Name of this process in ZooKeeper.  [default: made from host and pid]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for metrics.")
@@ -80,27 +80,27 @@ log = get_logger(__name__)
     "--kafka-config",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Settings of librdkafka for kafka://, a line each: sasl.username=wallet. Others must not be able to read it.",
+    help="Settings of librdkafka for kafka://, one per line: sasl.username=wallet. Other users must not read it.",
 )
 @click.option(
     "--event-source",
     metavar="URI",
     default=SOURCE_DEFAULT,
     show_default=True,
-    help="What events say as their source: tells clusters apart.",
+    help="The `source` of events; it distinguishes clusters.",
 )
 @click.option(
     "--events-kept-days",
     type=click.FloatRange(min=1),
     default=EVENTS_KEPT_DAYS,
     show_default=True,
-    help="How long --to webhooks keeps events in its log, at least until every enabled webhook has them.",
+    help="How long --to webhooks keeps events in its log; always until every enabled webhook has them.",
 )
 @click.option(
     "--priority",
     type=click.Choice(["normal", "low", "idle"]),
-    help="Whose turn it is where payments want the same cores: low, behind them; idle, on what they leave, which may "
-    "be nothing.  [default: low, normal with the oracle]",
+    help="CPU priority against payments on the same cores: low, behind them; idle, only on unused cores, maybe none.  "
+    "[default: low, normal with the oracle]",
 )
 @insecure_option
 def follow(
@@ -122,9 +122,9 @@ def follow(
     priority: str | None,
     insecure: bool,
 ) -> None:
-    """Follow the journal: bring what is durable to where it is read, queried or passed on.
+    """Follow the journal: send durable entries to where they are read, queried or passed on.
 
-    Payments never wait for it. It goes on where each sink stopped, after whatever time. Several processes share the
+    Payments never wait for it. It continues where each sink stopped, however long ago. Several processes share the
     partitions.
     """
     listening = Listening.checked(host, metrics_port or 0, None)

@@ -60,15 +60,15 @@ log = get_logger(__name__)
     "--directory",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of this copy's segment files; the only thing that must never be lost.",
+    help="Directory of this copy's segment files; it must never be lost.",
 )
 @click.option(
-    "--journal-id", default="j1", show_default=True, help="Name of this copy; stays with its folder."
+    "--journal-id", default="j1", show_default=True, help="Name of this copy; stays with its directory."
 )
 @click.option(
     "--replaces",
     metavar="ID",
-    help="Take the place of this copy, whose disk is lost, after catching up from the others.",
+    help="Replace this copy, whose disk is lost, after catching up from the others.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for services and other copies.")
 @advertise_option
@@ -96,10 +96,10 @@ def journal(
     snapshot_bytes: int,
     insecure: bool,
 ) -> None:
-    """Run one journal copy: what a quorum of the copies has on disk is what happened.
+    """Run one journal copy: entries on the disks of a quorum of copies are durable.
 
-    The first copy of a cluster begins with what its folder holds. Each further one, named by another
-    --journal-id, catches up from those that are there and counts from then on; a copy that returns does the same.
+    The first copy of a cluster starts with the content of its directory. Each further one, with another --journal-id,
+    catches up from the existing copies, and counts from then on. A copy that returns does the same.
     """
     listening = Listening.checked(host, port, advertise)
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)

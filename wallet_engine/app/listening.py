@@ -25,8 +25,8 @@ def advertise_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--advertise",
         metavar="HOST[:PORT]",
-        help="Address under which others find this process, if it is not where it listens.  "
-        "[default: --host, or this machine's address if that is every address]",
+        help="Address under which others find this process, if it differs from --host.  "
+        "[default: --host, or this machine's address if --host is every address]",
     )(command)
 
 

@@ -66,14 +66,14 @@ def tls_options(command: Callable[..., None]) -> Callable[..., None]:
             "--tls-client-ca",
             type=path,
             metavar="FILE",
-            help="Certificates (PEM) of the authorities of clients: one for the URI wallet:key/ID counts as that key.",
+            help="Authorities (PEM) of client certificates: one for the URI wallet:key/ID counts as that API key.",
         ),
         click.option("--tls-key", type=path, metavar="FILE", help="Private key (PEM) of --tls-cert."),
         click.option(
             "--tls-cert",
             type=path,
             metavar="FILE",
-            help="Certificate (PEM, its chain behind it): HTTPS. Files that change are read anew.",
+            help="Certificate (PEM, followed by its chain): HTTPS. Changed files are reloaded.",
         ),
     ):
         command = option(command)
@@ -100,7 +100,7 @@ def certificates_of(cert: Path | None, key: Path | None, client_ca: Path | None)
     type=click.FloatRange(min=1),
     default=ISSUED_AGE_MS_MAX / 1000,
     show_default=True,
-    help="Redis refuses an operation that a stopped process held for longer.",
+    help="Maximum age of an operation that Redis accepts, for example from a process that was stopped.",
 )
 @click.option(
     "--look-up-age-s",
@@ -117,7 +117,7 @@ def certificates_of(cert: Path | None, key: Path | None, client_ca: Path | None)
     type=click.FloatRange(0, 60),
     default=LEAVE_S_DEFAULT,
     show_default=True,
-    help="When told to end: how long /readyz says 503 before requests are refused, so that callers go elsewhere.",
+    help="At the end: how long /readyz answers 503 before requests are refused, so that callers go elsewhere.",
 )
 @insecure_option
 def serve(
@@ -141,9 +141,9 @@ def serve(
     leave_s: float,
     insecure: bool,
 ) -> None:
-    """Run one API process: takes transfers by HTTP, answers when they are durable.
+    """Run one API process: it takes transfers over HTTP, and answers when they are durable.
 
-    Once the cluster has API keys, callers have to show one; without any it listens on this machine alone.
+    If the cluster has API keys, callers need one. Without keys it listens only on this machine.
     """
     listening = Listening.checked(host, port, advertise)
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)

@@ -30,19 +30,18 @@ from wallet_engine.routing.slots import partition_of_slot, slot_of_name, tag_of
 @click.option(
     "--foreign",
     is_flag=True,
-    help="Remove keys in slots of SHARD that have names which no partition uses: somebody else's.",
+    help="Remove keys in slots of SHARD that are not the engine's: another program wrote them.",
 )
 def clear_leftovers(session: Session, shard: str, foreign: bool) -> None:
-    """Remove from the nodes of SHARD the keys of slots that the shard does not have.
+    """Remove keys from the nodes of SHARD whose slots the shard does not own.
 
-    They are left by partitions that moved away while a replica was not told of it. Nobody reaches them, and moves
-    pass over them; they take memory. A partition that is on its way is left alone, and so is one that may be newer
-    than the map.
+    Partitions that moved away left them on replicas. Nothing reaches them and moves ignore them, but they take memory.
+    Keys of a partition that is being moved, or that may be newer than the map, are kept.
 
-    Each key is removed on the condition that the slot is not the node's, which the node itself checks.
+    Each key is only removed if the node does not own its slot, which the node itself checks.
 
-    With --foreign it removes other keys instead: those in the shard's own slots that have no name of the engine's.
-    They are listed before anything is done. Never does this command touch a key of a partition that is live.
+    With --foreign it removes other keys instead: those in the shard's own slots whose names are not the engine's.
+    They are listed before anything is removed. This command never removes a key of a live partition.
 
     \b
     EXAMPLES

@@ -86,8 +86,8 @@ def account(session: Session, account_id: str, entries: int, journal: Path | Non
     """Show balances, status and last entries of ACCOUNT.
 
     Balances and flags come from Redis, which may be newer than the disk by a moment. The entries come from a
-    journal directory on this host: those among the newest 20,000 of the account's partition (wallet-admin journal
-    cat --account has all of them). With --entries 0 no journal is needed. A system account (@bank, @fees,
+    journal directory on this host. Only the newest 20,000 entries of the account's partition are searched;
+    wallet-admin journal cat --account searches all. --entries 0 needs no journal. A system account (@bank, @fees,
     @transit) is in every partition: see wallet-admin balance.
 
     \b

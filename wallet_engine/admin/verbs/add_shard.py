@@ -42,11 +42,11 @@ _ATTEMPTS_MAX: Final = 50
 def add_shard(session: Session, name: str, nodes: tuple[str, ...]) -> None:
     """Add the shard NAME: the first node as its primary, the others as replicas.
 
-    The nodes run in cluster mode with maxmemory-policy noeviction (see cluster_config/redis.conf), and are empty.
-    They are introduced to the Redis Cluster, the replicas are attached, and the journal process makes the shard
-    ready. It serves nothing until partitions move to it: `rebalance` or `move`.
+    The nodes must be empty and run in cluster mode with maxmemory-policy noeviction (see
+    cluster_config/redis.conf). The command adds them to the Redis Cluster and attaches the replicas; the journal
+    process makes the shard ready. It serves nothing until partitions move to it: `rebalance` or `move`.
 
-    After an interruption give the same command again.
+    After an interruption, run the same command again.
 
     \b
     EXAMPLES
@@ -90,10 +90,10 @@ def add_shard(session: Session, name: str, nodes: tuple[str, ...]) -> None:
 @changing_command
 @click.argument("name")
 def remove_shard(session: Session, name: str) -> None:
-    """Remove the shard NAME, which serves no partition any more (`drain` it first).
+    """Remove the shard NAME, which must serve no partition any more (`drain` it first).
 
-    It leaves the partition map and the Redis Cluster: its nodes are forgotten by the others, emptied, and each made
-    a cluster of its own. Nodes that do not answer are forgotten too.
+    The other nodes forget its nodes. Those are emptied, and each becomes a cluster of its own. Nodes that do not
+    answer are forgotten too.
 
     \b
     EXAMPLES

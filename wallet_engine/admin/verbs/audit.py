@@ -17,9 +17,9 @@ from wallet_engine.admin.session import Session, admin_command
 def audit(session: Session, last: int) -> None:
     """Show who changed what, when and from where.
 
-    Every changing verb writes its record before it begins, and its end afterwards: begun (still under way, or
-    its driver was killed), done, or failed with the reason. The newest 1,000 are kept in ZooKeeper; each is also
-    sent to syslog (facility auth) of the machine it was made on.
+    Every changing verb writes a record before it begins, and its result afterwards: begun (still under way, or
+    the command was killed), done, or failed with the reason. ZooKeeper keeps the newest 1,000. Each record also
+    goes to syslog (facility auth) of the machine on which the command ran.
 
     \b
     EXAMPLES

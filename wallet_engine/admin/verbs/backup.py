@@ -39,11 +39,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 def backup(session: Session, file: Path) -> None:
     """Write the cluster's tree in ZooKeeper into FILE, which must not exist yet.
 
-    Configuration, map, shards, journal copies, moves in progress and audit records, with the version of each node
-    and a checksum. No money is in there: that is in the journal. Registrations and locks are left out.
+    It contains configuration, map, shards, journal copies, moves in progress and audit records, with the version of
+    each node and a checksum. It contains no balances: those are in the journal. Registrations and locks are left out.
 
-    Take one after every change of shards or journal copies; wallet-admin restore says what an old one is good for.
-    A journal copy that runs and does not count yet is named: take another backup when it does.
+    Take a backup after every change of shards or journal copies. wallet-admin restore --help says what an old backup
+    can be used for. If a journal copy runs but does not count yet, the answer names it: take another backup when it
+    counts.
 
     \b
     EXAMPLES
@@ -78,7 +79,7 @@ def backup(session: Session, file: Path) -> None:
 @click.command()
 @changing_command
 @click.argument("file", type=_FILE)
-@click.option("--replace", is_flag=True, help="Also over a cluster that is written down there already.")
+@click.option("--replace", is_flag=True, help="Also replace a cluster that exists already.")
 @click.option(
     "--shard",
     metavar="NAME=HOST:PORT[,HOST:PORT…]",
@@ -88,7 +89,7 @@ def backup(session: Session, file: Path) -> None:
 @click.option(
     "--journal-copies",
     metavar="NAME[,NAME…]",
-    help="The journal copies that counted last, where they are not those of the backup or not all of them run.",
+    help="The journal copies that counted last, if they are not those of the backup, or not all of them run.",
 )
 @service_options
 def restore(
@@ -99,20 +100,18 @@ def restore(
     journal_copies: str | None,
     users: Users,
 ) -> None:
-    """Make the cluster's tree in ZooKeeper again, from the FILE of a backup.
+    """Restore the cluster's tree in ZooKeeper from a backup FILE.
 
-    For a ZooKeeper that lost its data. Redis must run: where each partition is, its primaries say, not the
-    file. The epochs of all partitions are raised far above any that were ever used, so every partition stops
-    for the moment that the journal processes take to compare and certify it anew: no old process can write by an old
-    map, and no epoch is used twice. Moves are not restored. Running processes follow by themselves.
+    For a ZooKeeper that lost its data. Redis must run: its primaries say where each partition is, not the file. The
+    epochs of all partitions are raised far above any that were ever used. So every partition stops until the journal
+    processes have compared and certified it again, which takes a moment; no old process can write by an old map, and
+    no epoch is used twice. Moves are not restored. Running processes notice the new tree by themselves.
 
-    The journal copies and the quorum must be those that were in force last: a recovery counts on them. The list
-    of the backup is taken when just these copies run (they are given some seconds to register anew); where one is
-    dead, was replaced, or joined since, name those that counted last with --journal-copies. Look at the plan for the
-    quorum.
+    The journal copies and the quorum must be those that counted last: a recovery depends on them. The list of the
+    backup is used if exactly these copies run; they get some seconds to register again. If a copy is dead, was
+    replaced, or joined since, name those that counted last with --journal-copies. Check the quorum in the plan.
 
-    Refuses over a cluster that is there, unless --replace is given; then its list of journal copies and its quorum
-    stay.
+    A cluster that exists is only replaced with --replace. Its list of journal copies and its quorum then stay.
 
     \b
     EXAMPLES

@@ -25,21 +25,20 @@ from wallet_engine.domain.money import check_currency, format_amount
 @admin_command
 @click.argument("account")
 @click.argument("currency")
-@click.option("--at", metavar="SEQ|TIME", help="The moment asked for.  [default: now]")
+@click.option("--at", metavar="SEQ|TIME", help="The past moment.  [default: now]")
 @journal_option
 def balance(session: Session, account: str, currency: str, at: str | None, journal: Path | None) -> None:
     """Show the balance of ACCOUNT in CURRENCY, now or at any past moment.
 
-    The answer comes from the journal alone, folded up to that moment, and needs no Redis.
+    The answer is computed from the journal alone, up to that moment. Redis is not needed.
 
-    --at takes a sequence number of the account's partition (digits only; an account's sequence numbers are in
-    the answer to its balance over HTTP), or a time in RFC 3339 such as 2026-11-21T10:00:00Z, 2026-11-21T11:00+01:00
-    or 2026-11-21. A time without an offset is UTC; the answer says the instant that was used. An entry of
-    exactly that instant counts. Without --at it is the newest durable balance. A time still to come is refused, and so
-    is one behind the end of a journal that nobody writes any more.
+    --at takes a sequence number of the account's partition (digits only; the balance over HTTP shows it), or a time
+    in RFC 3339 such as 2026-11-21T10:00:00Z, 2026-11-21T11:00+01:00 or 2026-11-21. A time without an offset is UTC;
+    the answer shows the time that was used. Entries of exactly that time count. Without --at it is the newest durable
+    balance. A future time is refused, and so is a time after the end of a journal that no process writes any more.
 
-    A system account (@bank, @fees, @transit) is part of every partition: its balance is the sum over all of
-    them, and a sequence number says nothing about it.
+    A system account (@bank, @fees, @transit) is in every partition. Its balance is the sum over all partitions, so
+    --at takes only a time.
 
     \b
     EXAMPLES

@@ -29,17 +29,17 @@ _folder = click.Path(path_type=Path, file_okay=False)
 
 @click.group(cls=VerbGroup)
 def ca() -> None:
-    """Make certificates by which journal copies, API processes and SREs know each other.
+    """Make certificates by which journal copies, API processes and SREs identify each other.
 
-    A cluster has one authority. Keep its folder on one safe machine: with ca.key one can impersonate anybody.
+    A cluster has one authority. Keep its folder on one safe machine: ca.key allows to impersonate anybody.
     The other machines get ca.pem and the two files of each of their processes.
 
     \b
     ROLES
-      journal    a journal copy, ID as its --journal-id
+      journal    a journal copy, whose --journal-id is ID
       service    an API process; several may share one
       follower   reads the journal as it grows
-      admin      wallet-admin, of the person or machine ID
+      admin      wallet-admin, used by the person or machine ID
       key        a caller of the HTTP API, as the key ID (serve --tls-client-ca)
       server     a Redis node or a ZooKeeper server, with --hosts
 
@@ -55,17 +55,17 @@ def ca() -> None:
 
 @ca.command()
 @click.argument("directory", type=_folder)
-@click.option("--name", default=_NAME_DEFAULT, show_default=True, help="What the authority calls itself.")
+@click.option("--name", default=_NAME_DEFAULT, show_default=True, help="Name of the authority.")
 @click.option(
     "--days",
     type=click.IntRange(1, DAYS_MAX),
     default=CA_DAYS_DEFAULT,
     show_default=True,
-    help="How long it is good.",
+    help="How long it is valid.",
 )
 @_json_option
 def init(directory: Path, name: str, days: int, json: bool) -> None:
-    """Make an authority in DIRECTORY. One that is there stays as it is."""
+    """Make an authority in DIRECTORY. An existing one is not changed."""
     if not 0 < len(name) <= 64:
         raise ConfigError("--name has 1 to 64 characters")
     made = Authority.create(directory, name, days)
@@ -90,18 +90,18 @@ def init(directory: Path, name: str, days: int, json: bool) -> None:
 @click.option(
     "--hosts",
     metavar="HOST[,…]",
-    help="Names and addresses of its machine, where clients look for them: browsers, Redis, ZooKeeper. With --renew, "
-    "those of before unless it is given.",
+    help="Names and addresses of its machine, for clients that check them: browsers, Redis, ZooKeeper. "
+    "[default with --renew: those it had]",
 )
 @click.option(
     "--days",
     type=click.IntRange(1, DAYS_MAX),
     default=LEAF_DAYS_DEFAULT,
     show_default=True,
-    help="How long the certificate is good.",
+    help="How long the certificate is valid.",
 )
 @click.option("--out", type=_folder, metavar="DIR", help="Folder of the two files.  [default: that of --ca]")
-@click.option("--renew", is_flag=True, help="Replace what was issued before. Processes read it anew.")
+@click.option("--renew", is_flag=True, help="Replace the files issued before. Processes reload them.")
 @_json_option
 def issue(
     role: str,
@@ -148,7 +148,7 @@ def issue(
 @click.option("--ca", "folder", type=_folder, required=True, metavar="DIR", help="Folder of the authority.")
 @_json_option
 def list_issued(folder: Path, json: bool) -> None:
-    """List what the authority has issued, until when it is good, and what it has revoked."""
+    """List the certificates that the authority issued: when they expire, and whether they are revoked."""
     found = Authority(folder)
     revoked = found.revoked()
     document = [
@@ -186,13 +186,14 @@ def list_issued(folder: Path, json: bool) -> None:
 def revoke(
     role: str | None, name: str | None, folder: Path, file: Path | None, yes: bool, json: bool
 ) -> None:
-    """Take back every certificate that ROLE ID has got so far: the next one is good again.
+    """Revoke every certificate that was issued to ROLE ID so far. One that is issued later is valid again.
 
-    The list of them is written behind the certificate in ca.pem. It counts where that file is copied to: journal copies
-    close connections of a revoked certificate within 2 s, and no process takes or makes a new one. So copy it to the
-    journal copies first. Redis and ZooKeeper have lists of their own, and do not know this one.
+    The revocation list is appended to ca.pem, and takes effect where that file is copied to. Journal copies close
+    connections with a revoked certificate within 2 s, and no process accepts or opens new ones. Copy the file to the
+    journal copies first. Redis and ZooKeeper have revocation lists of their own, and do not read this one.
 
-    A file that holds several authorities needs a list of each: without ROLE and ID one is written that names nobody.
+    A file with several authorities needs a list of each. Without ROLE, ID and --cert, a list without new certificates
+    is written.
 
     \b
     EXAMPLES
@@ -228,7 +229,7 @@ def revoke(
 @click.argument("certificates", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @_json_option
 def show(certificates: tuple[Path, ...], json: bool) -> None:
-    """Show for whom certificates are, and when they end."""
+    """Show the holders of certificates, and when they expire."""
     found = [(path, *holder_of(path)) for path in certificates]
     now = datetime.now(UTC)
     document = [

@@ -41,7 +41,7 @@ def cluster() -> None:
     metavar="[NAME=]HOST:PORT[,HOST:PORT…]",
     multiple=True,
     required=True,
-    help="A primary and its replicas, the primary first; once for each shard, in the order that init gets.",
+    help="A primary and its replicas, the primary first; once per shard, in the same order as for init.",
 )
 @click.option(
     "--partitions", type=int, default=64, show_default=True, help="As for init; can never be changed."
@@ -49,12 +49,12 @@ def cluster() -> None:
 def form(session: Session, texts: tuple[str, ...], partitions: int) -> None:
     """Make one Redis Cluster of empty nodes, with the slots where init wants them.
 
-    The nodes run in cluster mode with maxmemory-policy noeviction (see cluster_config/redis.conf), and reach each
-    other at their port and their bus port. Slots are laid, the nodes introduced to each other, replicas attached; it
-    ends when every node says the same. A node that holds keys, or belongs to another cluster, is refused: nothing is
-    dropped.
+    The nodes must run in cluster mode with maxmemory-policy noeviction (see cluster_config/redis.conf), and reach
+    each other at their port and their bus port. The command assigns slots, introduces the nodes to each other and
+    attaches replicas. It returns when all nodes agree. A node that holds keys, or belongs to another cluster, is
+    refused: nothing is deleted.
 
-    After an interruption give the same command again. Nodes that are a cluster already are left as they are.
+    After an interruption, run the same command again. Nodes that are a cluster already are not changed.
 
     \b
     EXAMPLES

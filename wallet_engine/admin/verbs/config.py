@@ -17,7 +17,7 @@ from wallet_engine.telemetry.flags import VerbGroup
 
 @click.group(cls=VerbGroup)
 def config() -> None:
-    """Look at the cluster's configuration, and change what may be changed.
+    """Show and change the cluster's configuration.
 
     \b
     EXAMPLES
@@ -60,20 +60,20 @@ def get(session: Session, name: str | None) -> None:
 def set_(session: Session, name: str, value: str) -> None:
     """Set NAME to VALUE: retention-hours, journal-quorum, system-accounts, or stream-entries-max.
 
-    Processes read the configuration when they start: the answer names those to restart, one after the other.
+    Processes read the configuration when they start. The answer names those to restart, one after the other.
 
-    retention-hours: 24 or more, at most twice what it is; refused while a transfer is open for longer than half of
-    the smaller one. Restart every API process before it is changed again.
+    retention-hours: 24 or more, and at most twice the present value. Refused while a transfer is open for longer than
+    half of the smaller value. Restart every API process before you change it again.
 
-    journal-quorum: to raise it, stop every API process first; every journal copy must be there and have all that
-    Redis has. No answer given before may hang on fewer copies than a recovery counts on.
+    journal-quorum: to raise it, stop every API process first; every journal copy must answer and have all entries
+    that Redis has. Otherwise a recovery could miss entries that were answered under the old quorum.
 
-    system-accounts: names and patterns, with commas between. A role other than admin may use no other `@` account.
+    system-accounts: names and patterns, separated by commas. Roles other than admin may use no other `@` account.
 
-    stream-entries-max: how far the journal may be behind Redis in a partition before it takes no new work. A higher
-    one needs memory in Redis: up to 150 kB for each entry of a large request.
+    stream-entries-max: entries of a partition that the journal may be behind Redis before the partition takes no new
+    work. A higher value needs memory in Redis: up to 150 kB per entry of a large request.
 
-    Who changed what and when is in `config history`.
+    `config history` shows who changed what, and when.
 
     \b
     EXAMPLES
@@ -106,7 +106,7 @@ def set_(session: Session, name: str, value: str) -> None:
 def edit(session: Session) -> None:
     """Open the settings in an editor ($VISUAL, $EDITOR), show the difference, ask, and set them.
 
-    It refuses what `config set` refuses, and then sets nothing.
+    It refuses the same changes as `config set`, and then sets nothing.
 
     \b
     EXAMPLES
@@ -159,7 +159,7 @@ def _edited(settings: list[Setting]) -> dict[str, str]:
 def history(session: Session) -> None:
     """Show who set what, when and from where, the oldest first.
 
-    From the audit records, of which the newest 1,000 are kept.
+    They come from the audit records, of which the newest 1,000 are kept.
 
     \b
     EXAMPLES

@@ -22,9 +22,9 @@ def doctor(ctx: click.Context, session: Session) -> None:
     writes an entry that changes nothing to every partition, and waits until every journal copy has it on disk.
 
     Run it at any time; it takes half a minute at most. For each finding it prints the exact command that fixes it.
-    Critical: nothing at all can be paid. An error endangers money or payments now; a warning will; a note is worth
-    knowing. A finding about many partitions or nodes is one line; --json has each. It proves no balance:
-    `wallet-admin verify` does.
+    critical: nothing can be paid. error: money or payments are in danger now. warning: they will be. note: worth
+    knowing. Equal findings about several partitions or nodes are one line; --json lists each. doctor checks no
+    balances: `wallet-admin verify` does.
 
     \b
     EXIT STATUS

@@ -17,9 +17,9 @@ from wallet_engine.domain.ids import check_account_id, is_system
 def freeze(session: Session, account: str) -> None:
     """Freeze ACCOUNT: it neither pays nor receives any more.
 
-    It takes effect with the next operation that is decided. A transfer whose debit was made before still ends, paid
-    or refunded. A live API process does it, so the answer means that it is on disk. Freezing a frozen account
-    changes nothing and succeeds.
+    It takes effect with the next operation. A transfer that was debited before still ends, paid or refunded. A live
+    API process does the work, so the answer means that it is on disk. Freezing a frozen account changes nothing and
+    succeeds.
 
     \b
     EXAMPLES
@@ -35,8 +35,8 @@ def freeze(session: Session, account: str) -> None:
 def unfreeze(session: Session, account: str) -> None:
     """Let a frozen ACCOUNT pay and receive again.
 
-    A live API process does it, so the answer means that it is on disk. Unfreezing an active account changes nothing
-    and succeeds.
+    A live API process does the work, so the answer means that it is on disk. Unfreezing an active account changes
+    nothing and succeeds.
 
     \b
     EXAMPLES

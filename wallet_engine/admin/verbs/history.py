@@ -25,7 +25,7 @@ _POLL_S: Final = 0.5
 
 @click.group(cls=VerbGroup)
 def history() -> None:
-    """Look after the history: the queryable past in PostgreSQL, written by wallet-engine follow --to history.
+    """Manage the history: the queryable past in PostgreSQL, written by wallet-engine follow --to history.
 
     Its tables are in the schema wallet_history of the database that --database names.
 
@@ -48,9 +48,9 @@ def _needed(database: str | None) -> str:
 @changing_command
 @database_option
 def migrate_(session: Session, database: str | None) -> None:
-    """Bring the tables to the version of this program; make those of the next months. May be repeated.
+    """Bring the tables to the version of this program, and make the partitions of the next months. May be repeated.
 
-    Tables that a newer program has made are refused and left as they are.
+    Tables of a newer program are refused and not changed.
     """
     url = _needed(database)
 
@@ -81,7 +81,8 @@ def migrate_(session: Session, database: str | None) -> None:
 def verify(session: Session, database: str | None, journal: Path | None) -> None:
     """Compare the history with the journal: every account's last posting, every count and every sum.
 
-    Both are looked at as far as the history is. Exit status 1, and each difference named, when they differ.
+    The journal is read up to the position of the history. If they differ, each difference is listed, and the exit
+    status is 1.
     """
     url = _needed(database)
     with session.directory() as directory:
@@ -117,15 +118,15 @@ def _show_verdict(console: Console, verdict: HistoryVerdict) -> None:
 @changing_command
 @database_option
 @click.option(
-    "--wait", is_flag=True, help="Show how far it is, and end when what was deleted is there again."
+    "--wait", is_flag=True, help="Show the progress, and return when the deleted rows are there again."
 )
 @click.argument("partitions", nargs=-1, type=click.IntRange(0), metavar="[PARTITION…]")
 def rebuild(session: Session, database: str | None, wait: bool, partitions: tuple[int, ...]) -> None:
-    """Make the history of these partitions, or of all, anew from the journal.
+    """Rebuild the history of these partitions, or of all, from the journal.
 
-    Their rows are deleted in one step. The history's followers write them again from the first entry on, while the API
-    goes on reading: until they have caught up, answers are about a history that ends earlier. Ctrl-C during --wait ends
-    the waiting alone.
+    Their rows are deleted in one step. The followers of the history write them again, from the first entry on. The API
+    keeps reading; until the followers have caught up, its answers cover less time. Ctrl-C during --wait ends only the
+    waiting.
     """
     url = _needed(database)
     with session.directory() as directory:
@@ -184,7 +185,7 @@ async def _seqs(connection: Any, partitions: Collection[int]) -> dict[int, int]:
 @admin_command
 @database_option
 def status(session: Session, database: str | None) -> None:
-    """How far the history is with each partition, and who follows for it."""
+    """Show the history's position in each partition, and the processes that write it."""
     url = _needed(database)
 
     async def look() -> tuple[int, list[Any]]:

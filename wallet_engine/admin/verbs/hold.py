@@ -35,14 +35,14 @@ HOLDS_PER_READ: Final = 500
 @click.command()
 @admin_command
 @click.argument("hold_id", metavar="ID")
-@click.option("--account", "account_id", metavar="ACCOUNT", required=True, help="Whose hold: part of the id.")
+@click.option("--account", "account_id", metavar="ACCOUNT", required=True, help="The account of the hold.")
 def hold(session: Session, hold_id: str, account_id: str) -> None:
-    """Show the hold ID of ACCOUNT: the money set aside, and where it went.
+    """Show the hold ID of ACCOUNT: the amounts held, captured and released.
 
-    A hold that has ended is remembered as long as transfers are; later, see wallet-admin journal cat --account. The
-    state comes from Redis, which may be newer than the disk by a moment.
+    A hold that has ended is remembered as long as transfers are. After that, use wallet-admin journal cat --account.
+    The state comes from Redis, which may be newer than the disk by a moment.
 
-    Exits with 1 when the hold is not known.
+    The exit status is 1 when the hold is not known.
 
     \b
     EXAMPLES
@@ -66,9 +66,9 @@ def hold(session: Session, hold_id: str, account_id: str) -> None:
 @admin_command
 @click.argument("account_id", metavar="ACCOUNT")
 def holds(session: Session, account_id: str) -> None:
-    """List the open holds of ACCOUNT, the first to expire first.
+    """List the open holds of ACCOUNT, the next to expire first.
 
-    It reads all open holds of the account's partition, 500 at a time. wallet-admin hold also shows one that has
+    It reads all open holds of the account's partition, 500 at a time. wallet-admin hold also shows a hold that has
     ended.
 
     \b

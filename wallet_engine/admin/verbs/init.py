@@ -26,7 +26,7 @@ _HOUR_MS = 3600 * 1000
     metavar="NAME=HOST:PORT[,HOST:PORT…]",
     multiple=True,
     required=True,
-    help="A Redis primary with its replicas, in any order; once for each shard.",
+    help="A Redis primary and its replicas, in any order; once per shard.",
 )
 @click.option(
     "--partitions", type=int, default=64, show_default=True, help="A power of two; can never be changed."
@@ -49,7 +49,7 @@ _HOUR_MS = 3600 * 1000
 @click.option(
     "--insecure",
     is_flag=True,
-    help="Let anyone who reaches ZooKeeper change the tree, also from other machines: without --zookeeper-user.",
+    help="Accept that anyone who reaches ZooKeeper can change the tree, also from other machines.",
 )
 def init(
     session: Session,
@@ -60,21 +60,19 @@ def init(
     users: Users,
     insecure: bool,
 ) -> None:
-    """Write down a new cluster: its shards, its partitions and where each of them is.
+    """Initialise a new cluster: store its shards, its partitions, and the shard of each partition.
 
-    The Redis Cluster has to be there already, its nodes introduced to each other and all slots assigned.
-    Partition p of P owns the slots p*16384/P to (p+1)*16384/P-1; the partitions are spread over the shards in
-    the order in which these are given, in contiguous ranges. Nothing is changed in Redis: when slots lie
-    elsewhere, the message names them.
+    The Redis Cluster must exist already, with all slots assigned (wallet-admin cluster form makes one). Partition p
+    of P has the slots p*16384/P to (p+1)*16384/P-1. The partitions are spread over the shards in contiguous ranges,
+    in the order of --shard. init changes nothing in Redis; if slots are on other shards, the error names them.
 
-    Every node must be in cluster mode, have maxmemory-policy noeviction and hold no partition yet. The plan is
-    shown before anything is written (and nothing more with --dry-run); the question whether to go on is answered
-    beforehand by --yes.
+    Every node must be in cluster mode, have maxmemory-policy noeviction and hold no partition yet. The plan is shown
+    before anything is written; --dry-run only shows it, and --yes asks no question.
 
-    With --zookeeper-user, access to the tree is restricted from the start: see wallet-admin protect --help. A
-    ZooKeeper that other machines reach takes that, or --insecure.
+    With --zookeeper-user, access to the tree is restricted from the start: see wallet-admin protect --help. If other
+    machines can reach ZooKeeper, give that or --insecure.
 
-    A cluster can be written down once. A second init fails and changes nothing.
+    A cluster can be initialised once. A second init fails and changes nothing.
 
     \b
     EXAMPLES

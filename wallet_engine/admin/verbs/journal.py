@@ -8,29 +8,27 @@ from wallet_engine.telemetry.flags import Verb, VerbGroup
 @click.group(
     cls=VerbGroup,
     verbs={
-        "info": Verb(
-            "wallet_engine.admin.verbs.journal_info:info", "Show the copies: how far, how large, since when."
-        ),
+        "info": Verb("wallet_engine.admin.verbs.journal_info:info", "Show the copies: position, size, age."),
         "verify": Verb(
             "wallet_engine.admin.verbs.journal_verify:verify",
             "Compare the copies, or prove one with its archive.",
         ),
         "prune": Verb(
-            "wallet_engine.admin.verbs.journal_prune:prune", "Remove archived segments that nobody needs."
+            "wallet_engine.admin.verbs.journal_prune:prune", "Remove archived segments that nothing needs."
         ),
         "followers": Verb(
             "wallet_engine.admin.verbs.journal_followers:followers",
-            "Show who follows the journal, and how far.",
+            "Show followers and their positions.",
         ),
         "cut": Verb(
             "wallet_engine.admin.verbs.journal_cut:cut",
-            "Take the forged end of a partition out of a stopped copy.",
+            "Cut the forged end of a partition out of a stopped copy.",
         ),
         "cat": Verb("wallet_engine.admin.verbs.journal_cat:cat", "Print entries, in words or as JSON."),
     },
 )
 def journal() -> None:
-    """Look at the journal on disk.
+    """Show, check and prune the journal on disk.
 
     \b
     EXAMPLES

@@ -32,10 +32,8 @@ _FOLLOW_S: Final = 0.3
 @admin_command
 @click.option("--partition", type=int, metavar="N", help="Only this partition.")
 @click.option("--account", metavar="ID", help="Only operations that name the account, in its partition.")
-@click.option(
-    "--since", metavar="SEQ|TIME", help="Only entries of this sequence number or instant, and later."
-)
-@click.option("--follow", is_flag=True, help="Go on printing what is appended, until interrupted.")
+@click.option("--since", metavar="SEQ|TIME", help="Only entries from this sequence number or time on.")
+@click.option("--follow", is_flag=True, help="Keep printing new entries, until Ctrl-C.")
 @journal_option
 def cat(
     session: Session,
@@ -47,13 +45,13 @@ def cat(
 ) -> None:
     """Print journal entries in the order in which they were written.
 
-    An entry has a line with partition, sequence number and time, and a line for each operation with what was asked
-    and decided. With --json it is one document, {"entries": […]}.
+    An entry has a line with partition, sequence number and time, and a line per operation with its request and
+    outcome. With --json the output is one document, {"entries": […]}.
 
     An account's entries are in its own partition; a system account (@bank, @fees, @transit) has some in every
-    partition. A sequence number counts within one partition: --since SEQ needs --partition or --account.
+    partition. A sequence number belongs to one partition: --since SEQ needs --partition or --account.
 
-    The newest entries printed may not be fsynced yet; only an answer over HTTP says "durable".
+    The newest entries may not be fsynced yet; only an answer over HTTP proves that an entry is durable.
 
     \b
     EXAMPLES

@@ -26,12 +26,12 @@ from wallet_engine.routing.directory import Directory
 def cut(session: Session, journal: Path, partition: int, seq: int) -> None:
     """Cut entry SEQ of PARTITION, and later entries of that partition, out of the journal in DIR.
 
-    For a forged or wrong entry that cannot be replayed, so that its partition can never be served:
-    RUNBOOKS.md says when. Callers who got an answer for these entries got one that is then not true. The entries are
-    kept in DIR, in a file orphaned-…, which names the callers to tell.
+    For a forged or wrong entry that cannot be replayed, so that its partition cannot be served; RUNBOOKS.md says when
+    to use it. Answers that callers got for these entries are not true afterwards. The entries are kept in DIR, in a
+    file orphaned-…, which names the callers to inform.
 
-    Every journal copy must have been stopped, and each is cut alike before one is started. Refused when Redis has the
-    entry: then it was replayed, and is accepted instead (rebuild --accept).
+    Stop every journal copy first, and cut all of them in the same way before you start any. Refused when Redis has
+    the entry: then it was replayed, and can be accepted instead (rebuild --accept).
 
     \b
     EXAMPLES

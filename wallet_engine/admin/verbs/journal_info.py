@@ -55,10 +55,10 @@ class Files:
 @admin_command
 @journal_option
 def info(session: Session, journal: Path | None) -> None:
-    """Show every copy of the journal: whether it answers, how far it is, how large.
+    """Show every copy of the journal: whether it answers, its position and its size.
 
-    Lists the live copies, and those that have entries and do not run. Entries and lag compare the copy's own
-    answer with Redis now. Size and age are shown for directories on this host.
+    Lists the live copies, and those that count but do not run. Entries are those that the copy reports; the lag is
+    the difference to Redis. Size and age are shown for directories on this host that you may read.
 
     \b
     EXAMPLES

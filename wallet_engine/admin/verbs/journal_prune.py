@@ -28,19 +28,20 @@ from wallet_engine.routing.directory import Directory
     "--keep",
     required=True,
     metavar="DURATION|BYTES",
-    help="What stays in any case: what was journaled within this time (7d, 12h), or the newest so much "
-    "(200GB, 64GiB; a bare number: bytes).",
+    help="Always keep segments journaled within this time (7d, 12h), or the newest ones up to this size "
+    "(200GB, 64GiB; a number alone: bytes).",
 )
 def prune(session: Session, journal: Path | None, keep: str) -> None:
     """Remove archived segments that nothing needs from the disk of a journal copy.
 
-    A segment goes when it is archived, when a quorum and every other copy have its entries, when every follower has
-    taken them, and when a snapshot of each partition, read now and found good, replaces them. The oldest go first,
-    and the first that must stay keeps the rest; the answer says what needs it. The index stays, so the journal
-    starts without it, and --restore-command brings it back when something reads that far.
+    A segment is removed when it is archived, a quorum and every other copy have its entries, every follower has taken
+    them, and a good snapshot of each partition replaces them (the snapshots are read and checked now). Removal starts
+    with the oldest segment and stops at the first that must stay; the answer says what needs it. The index of a
+    removed segment stays, so the journal can start without the segment; --restore-command brings it back when it is
+    needed.
 
-    Runs where the journal's directory is, as the user of the journal process, which may run meanwhile and does the
-    same by itself with --keep. Interrupted, it has removed some, each of them whole.
+    Run it on the host of the journal's directory, as the user of the journal process. That process may run meanwhile;
+    with --keep it prunes by itself. An interrupted run has removed only some of the segments.
 
     \b
     EXAMPLES

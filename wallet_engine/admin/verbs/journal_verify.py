@@ -27,7 +27,7 @@ from wallet_engine.telemetry.flags import RESTORE_COMMAND_HELP
 @click.option(
     "--archive",
     is_flag=True,
-    help="Prove one journal, from its first entry to its last: each archived segment as --restore-command brings it.",
+    help="Check one whole journal, from its first entry to its last, with archived segments from --restore-command.",
 )
 @click.option("--restore-command", metavar="COMMAND", help=RESTORE_COMMAND_HELP)
 @click.pass_context
@@ -38,22 +38,22 @@ def verify(
     archive: bool,
     restore_command: str | None,
 ) -> None:
-    """Compare the journal copies, partition by partition, byte for byte of every entry.
+    """Compare the journal copies, partition by partition, every entry byte for byte.
 
-    Asks the live copies over the network, from wherever this runs, while payments go on; or reads the journal
-    directories given, two or more, on this machine. Every frame that is read is checked against its hash.
+    It asks the live copies over the network, while payments go on, or reads two or more journal directories on this
+    machine. Every frame that is read is checked against its hash.
 
-    A copy that has fewer entries is behind, which is no fault. A copy that has another entry in the same place is
-    different; the first such entry of each partition is named with its segment file and offset.
+    A copy with fewer entries is behind, which is no fault. A copy with another entry in the same place is different;
+    the first such entry of each partition is listed with its segment file and offset.
 
-    With --archive it reads one journal instead, that of DIR or of a live copy on this host: archived segments from the
-    archive, even if they are still here, and the rest from the disk. It checks each frame, seal and chain, and that
-    every segment continues the one before it.
+    With --archive it checks one journal instead, that of DIR or of a live copy on this host. It reads archived
+    segments from the archive, even if they are still on disk, and the rest from the disk. It checks each frame, seal
+    and chain, and that every segment continues the one before it.
 
     \b
     EXIT STATUS
-      0  every copy holds the same, as far as it goes; the journal is whole
-      1  one does not, or could not be read
+      0  the copies hold the same entries; with --archive: the journal is complete
+      1  they do not, or one could not be read
 
     \b
     EXAMPLES

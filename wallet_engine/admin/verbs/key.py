@@ -22,10 +22,10 @@ KEEP_DEFAULT: Final = "24h"
 
 @click.group(cls=VerbGroup)
 def key() -> None:
-    """Give out API keys, change and revoke them.
+    """Create, show, rotate and revoke API keys.
 
-    A key says who calls: Authorization: Bearer wk_… . From the first one on every caller needs one, also
-    when all are revoked again. API processes notice a change within a second.
+    A key identifies a caller: Authorization: Bearer wk_… . As soon as there is a first key, every caller needs one,
+    even after all keys are revoked. API processes notice a change within a second.
 
     \b
     ROLES
@@ -50,30 +50,30 @@ def grant_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that restrict a key."""
     for option in (
         click.option(
-            "--expires", metavar="DURATION", help="The key ends after it: 90d, 12h.  [default: never]"
+            "--expires", metavar="DURATION", help="Lifetime of the key: 90d, 12h.  [default: unlimited]"
         ),
         click.option(
             "--in-flight",
             type=click.IntRange(1),
             metavar="N",
-            help="Transfers begun and not yet answered at most, in each API process.",
+            help="Maximum transfers in flight, in each API process.",
         ),
         click.option(
             "--rate",
             type=click.FloatRange(min=0, min_open=True),
             metavar="N",
-            help="Transfers a second at most, in each API process.",
+            help="Maximum transfers per second, in each API process.",
         ),
         click.option(
             "--amount-max",
             "amounts_max",
             metavar="AMOUNT:CURRENCY[,…]",
-            help="One transfer moves so much at most, 1000.00:USD; then no other currency is moved.",
+            help="Maximum amount of one transfer, 1000.00:USD; other currencies are then not allowed.",
         ),
         click.option(
             "--system",
             metavar="@NAME[,…]",
-            help="System accounts of a treasury, '@bank:*'.  [default: all that the configuration lists]",
+            help="System accounts of a treasury, '@bank:*'.  [default: all in the configuration]",
         ),
         click.option(
             "--accounts", metavar="PATTERN[,…]", help="Ordinary accounts, 'shop-*,u:*'.  [default: all]"
@@ -101,9 +101,9 @@ def create(
     in_flight: int | None,
     expires: str | None,
 ) -> None:
-    """Make a key called NAME and print it: this once, it is kept nowhere.
+    """Make a key called NAME and print it. It is printed only now: the secret is stored nowhere.
 
-    What is given beside the role only narrows it.
+    The other options only restrict what the role allows.
 
     \b
     EXAMPLES
@@ -154,7 +154,7 @@ def create(
 @key.command("list")
 @admin_command
 def list_(session: Session) -> None:
-    """List the keys: never their secrets.
+    """List the keys, without their secrets.
 
     \b
     EXAMPLES
@@ -197,7 +197,7 @@ def list_(session: Session) -> None:
 @admin_command
 @click.argument("key_name", metavar="ID|NAME")
 def show(session: Session, key_name: str) -> None:
-    """Show what one key may do: never its secret.
+    """Show what one key may do, without its secret.
 
     \b
     EXAMPLES
@@ -218,12 +218,12 @@ def show(session: Session, key_name: str) -> None:
     metavar="DURATION",
     default=KEEP_DEFAULT,
     show_default=True,
-    help="How long the old secret stays good; 0s ends it at once.",
+    help="How long the old secret stays valid; 0s ends it at once.",
 )
 def rotate(session: Session, key_name: str, keep: str) -> None:
-    """Give a key a new secret and print it: this once, it is kept nowhere.
+    """Give a key a new secret and print it. It is printed only now: the secret is stored nowhere.
 
-    Both secrets are good until --keep has passed, so that callers change over without being refused.
+    Both secrets are valid until --keep has passed, so callers can change over without being refused.
 
     \b
     EXAMPLES
@@ -262,7 +262,7 @@ def rotate(session: Session, key_name: str, keep: str) -> None:
 @changing_command
 @click.argument("key_name", metavar="ID|NAME")
 def revoke(session: Session, key_name: str) -> None:
-    """End a key: within a second no API process takes it any more.
+    """Revoke a key: within a second no API process accepts it any more.
 
     \b
     EXAMPLES

@@ -35,7 +35,7 @@ throttle_option = click.option(
     "--throttle",
     type=click.IntRange(min=100),
     metavar="FIELDS",
-    help="Copy and compare at most so many balances and answers a second, and leave the rest to payments.",
+    help="Maximum balances and remembered answers to copy and compare per second, to leave Redis to payments.",
 )
 
 
@@ -47,11 +47,11 @@ throttle_option = click.option(
 def move(session: Session, partition: int, shard: str, throttle: int | None) -> None:
     """Move PARTITION to SHARD while payments go on.
 
-    The partition serves while it is copied. Then it is frozen for its last entries, and its requests wait in the
-    services. Both sides are compared, the map is switched, and it serves on SHARD. No request fails.
+    The partition serves while it is copied. Then it is frozen for its last entries, and its requests wait in the API
+    processes. Both sides are compared, the map is switched, and the partition serves on SHARD. No request fails.
 
-    The command may be interrupted or killed at any moment: `moves` then shows how far it came, and `resume` or
-    `abort` goes on from any machine.
+    The command may be interrupted or killed at any moment. `moves` then shows the state of the move, and `resume` or
+    `abort` ends it, from any machine.
 
     \b
     EXAMPLES
@@ -71,7 +71,7 @@ def move(session: Session, partition: int, shard: str, throttle: int | None) -> 
 @click.argument("shard")
 @throttle_option
 def drain(session: Session, shard: str, throttle: int | None) -> None:
-    """Move every partition away from SHARD, one after the other, to the shards that have fewest.
+    """Move every partition away from SHARD, one after the other, to the shards with the fewest.
 
     Afterwards the shard serves nothing: remove it with `remove-shard`, or do maintenance.
 
@@ -95,19 +95,19 @@ def drain(session: Session, shard: str, throttle: int | None) -> None:
     type=click.Choice(["partitions", "accounts", "load"]),
     default="partitions",
     show_default=True,
-    help="What is to be even: the number of partitions, of accounts, or of entries written in 5 s.",
+    help="What to balance: the number of partitions, of accounts, or of entries written within 5 s.",
 )
 @click.option(
     "--primaries",
     is_flag=True,
-    help="Even out how many primaries each host has, by switchovers; nothing is moved.",
+    help="Balance the number of primaries per host by switchovers; no partition moves.",
 )
 @throttle_option
 def rebalance(session: Session, by: str, primaries: bool, throttle: int | None) -> None:
-    """Even the shards out, with few moves, or the hosts, with few switchovers.
+    """Balance the shards with few moves, or the hosts with few switchovers.
 
-    By partitions, the fewest moves after which no shard has two more than another. By accounts or by load, the
-    partition that evens most is moved from the fullest to the emptiest shard, as long as one helps noticeably.
+    By partitions: the fewest moves until no shard has two more than another. By accounts or load: the partition that
+    helps most moves from the fullest to the emptiest shard, as long as that helps noticeably.
 
     \b
     EXAMPLES
@@ -131,9 +131,9 @@ def rebalance(session: Session, by: str, primaries: bool, throttle: int | None) 
 @click.command()
 @admin_command
 def moves(session: Session) -> None:
-    """List the moves in progress: how far each has come, and who drives it.
+    """List the moves in progress, with their state and the user that drives each.
 
-    A move whose driver was killed stays in this list until `resume` or `abort`.
+    A move whose command was killed stays in this list until `resume` or `abort`.
     """
     with session.directory() as directory:
         directory.config()
@@ -161,10 +161,10 @@ def moves(session: Session) -> None:
 @changing_command
 @click.argument("partition", type=int, required=False)
 def resume(session: Session, partition: int | None) -> None:
-    """Go on with the move of PARTITION, or with every move, also one that was begun elsewhere.
+    """Continue the move of PARTITION, or every move, also one that was started elsewhere.
 
-    Before the switch the copy is made again; after it the rest is finished. A move that another run still drives is
-    refused.
+    Before the switch the copy is made again; after it only the rest is done. A move that another command still drives
+    is refused.
     """
     with session.directory() as directory:
         chosen = _chosen(directory, partition)
@@ -183,9 +183,9 @@ def resume(session: Session, partition: int | None) -> None:
 @changing_command
 @click.argument("partition", type=int)
 def abort(session: Session, partition: int) -> None:
-    """Undo the move of PARTITION: it serves where it was, and nothing is left on the other shard.
+    """Undo the move of PARTITION: it stays on its shard, and its copy on the other shard is removed.
 
-    A move that has switched cannot be undone, only finished; move the partition back afterwards.
+    A move that has switched cannot be undone: finish it with `resume`, then move the partition back.
     """
     with session.directory() as directory:
         chosen = _chosen(directory, partition)

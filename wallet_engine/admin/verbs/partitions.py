@@ -14,12 +14,12 @@ from wallet_engine.routing.slots import slot_range
 
 @click.command()
 @admin_command
-@click.option("--shard", metavar="NAME", help="Only those of this shard.")
+@click.option("--shard", metavar="NAME", help="Only partitions of this shard.")
 def partitions(session: Session, shard: str | None) -> None:
     """Show every partition: shard, slots, state, epoch, sequence number, and how much is in it.
 
-    `balances` counts pairs of account and currency, the partition's stripes of system accounts among them.
-    `stream` is how many entries Redis still holds of the journal; `open` how many have money under way.
+    `balances` counts pairs of account and currency, including the partition's part of system accounts. `stream` is
+    the number of journal entries that Redis still holds; `open` the number of entries with money under way.
 
     \b
     EXAMPLES

@@ -23,15 +23,15 @@ REASON_LENGTH_MAX: Final = 200
 
 @click.command()
 @changing_command
-@click.option("--reason", required=True, metavar="TEXT", help="What callers are told.")
+@click.option("--reason", required=True, metavar="TEXT", help="The reason to give to callers.")
 def pause(session: Session, reason: str) -> None:
     """Take no new payments: transfers, batches, groups, holds, captures and refunds.
 
-    They are answered 503 `maintenance` with the reason and `Retry-After`, and nothing is done. A caller who repeats one
-    with the same id pays once the pause is over. Payments under way end. You can read balances, open and freeze
-    accounts and void holds, and holds expire. `/readyz` shows the pause.
+    They are answered 503 `maintenance` with the reason and `Retry-After`, and nothing is done. A caller that repeats
+    one with the same id after the pause pays once. Payments under way end normally. You can still read balances, open
+    and freeze accounts, and void holds; holds expire. `/readyz` shows the pause.
 
-    Returns when every API process has heard of it. wallet-admin pending shows what is still under way.
+    Returns when every API process has noticed the pause. wallet-admin pending shows payments still under way.
 
     \b
     EXAMPLES
@@ -59,7 +59,7 @@ def pause(session: Session, reason: str) -> None:
 @click.command()
 @changing_command
 def unpause(session: Session) -> None:
-    """Take payments again; returns when every API process does. One that is not paused stays as it is.
+    """Take payments again; returns when every API process does. Without a pause it changes nothing.
 
     \b
     EXAMPLES

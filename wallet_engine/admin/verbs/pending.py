@@ -18,20 +18,23 @@ YOUNG_MS: Final = 5_000
 
 @click.command()
 @admin_command
-@click.option("--older-than", type=float, default=0.0, metavar="SECONDS", help="Only entries of this age.")
+@click.option(
+    "--older-than", type=float, default=0.0, metavar="SECONDS", help="Only entries older than this."
+)
 @watch_option
 def pending(session: Session, older_than: float, watch_s: float | None) -> None:
-    """Show transfers that left their payer and have not ended, the oldest first, and what each waits for.
+    """Show transfers that were debited and have not ended, the oldest first, and what each waits for.
 
-    A transfer across partitions is a debit, then a credit, or a refund where the credit was refused, then a
-    settle. A healthy one takes milliseconds. One that is older than 5 seconds was interrupted. Every API process
-    looks for those once a second and ends them. One that is still there after a minute waits for a broken part:
-    the last words of its line name it.
+    A transfer across partitions is a debit, then a credit (or a refund if the credit was refused), then a settle. A
+    healthy one takes milliseconds. One older than 5 seconds was interrupted; every API process looks for those once a
+    second and ends them. One that is still there after a minute waits for a broken part, which the end of its line
+    names.
 
-    A group is listed in each partition that has prepared it until home has decided, and at home until all have paid.
+    A group is listed in each partition that prepared it until its home partition has decided, and in the home until
+    all partitions have paid.
 
-    Ages come from the clocks of the Redis nodes. Entries written before such a clock was set back have no age; they are
-    shown with any --older-than. At most 200 entries of each partition are shown.
+    Ages come from the clocks of the Redis nodes. Entries written before such a clock was set back have no age; they
+    are always shown. At most 200 entries of each partition are shown.
 
     \b
     EXAMPLES

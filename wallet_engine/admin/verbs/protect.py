@@ -95,19 +95,17 @@ def restrict(directory: Directory, roles: Roles) -> int:
 def protect(session: Session, users: Users) -> None:
     """Restrict who may change the cluster's tree in ZooKeeper.
 
-    Everybody may go on reading it: there is no secret in it. --zookeeper-user becomes the SRE role, which alone
-    changes configuration, shards, moves, and the audit records. --service-user becomes the role of journal
-    processes, which may write their registrations, locks, the list of copies, and the map (a recovery raises
-    epochs in it). --api-user becomes that of API processes and followers, which register themselves and note the
-    use of keys; without it they have the role of journal processes.
-    `wallet-admin init` does the same when it is given credentials.
+    Everybody may still read it: it holds no secrets. --zookeeper-user gets the SRE role: only it may change
+    configuration, shards, moves, and the audit records. --service-user gets the role of journal processes, which may
+    write their registrations, locks, the list of copies, and the map (a recovery raises epochs in it). --api-user
+    gets the role of API processes and followers, which register themselves and note the use of keys; without it they
+    have the role of journal processes. `wallet-admin init` does the same if it gets credentials.
 
-    Give every wallet-engine process its credentials BEFORE this is done (--zookeeper-user and
-    --zookeeper-password-file; where access is not restricted they change nothing), and restart it: one without
-    them goes on serving until it must register again.
+    BEFORE you run this, give every wallet-engine process its credentials (--zookeeper-user and
+    --zookeeper-password-file; they have no effect while access is not restricted), and restart it. A process without
+    them serves only until it must register again.
 
-    May be repeated, and finishes what was interrupted. The passwords can only be changed by ZooKeeper's own
-    superuser.
+    May be repeated, and completes an interrupted run. Only ZooKeeper's own superuser can change the passwords.
 
     \b
     EXAMPLES

@@ -30,23 +30,23 @@ _DISTRUST: Final = load_script("distrust").text
     "--accept",
     metavar="SEQ",
     type=click.IntRange(1),
-    help="From now on the oracle does not stop PARTITION for this entry.",
+    help="The oracle no longer stops PARTITION because of this entry.",
 )
 @click.option(
-    "--timeout", default=600.0, show_default=True, help="Seconds to wait until the partition is seen live."
+    "--timeout", default=600.0, show_default=True, help="Seconds to wait until the partition is live."
 )
 def rebuild(session: Session, partition: int, accept: int | None, timeout: float) -> None:
-    """Drop PARTITION from Redis and make it anew from the journal.
+    """Drop PARTITION from Redis and rebuild it from the journal.
 
     For a partition in which verify finds differences. No answered transfer is lost: entries in Redis are drained to
-    disk first. The journal process does it, as after a crash: under the shard's recovery lock, from the newest good
-    snapshot and the entries after it, and with a higher epoch, so that no process that knew the partition before can
-    write to it. Until it is live again its transfers are answered 503 and can be retried.
+    disk first. The journal process does the work, as after a crash: under the shard's recovery lock, from the newest
+    good snapshot and the entries after it. The epoch is raised, so that no process can write by its old knowledge.
+    Until the partition is live again, its transfers are answered 503 and can be retried.
 
-    It goes on to its end even when this command is interrupted.
+    The rebuild continues when this command is interrupted.
 
     With --accept the partition serves again although a wrong entry stays in its journal, such as a credit without its
-    debit. Take the money back by transfers; verify goes on naming the entry.
+    debit. Take the money back by transfers; verify still reports the entry.
 
     \b
     EXAMPLES

@@ -20,7 +20,7 @@ from wallet_engine.telemetry.secrets import read_secret
 
 @click.group(cls=VerbGroup)
 def redis() -> None:
-    """Look after the Redis nodes' users."""
+    """Manage the users of the Redis nodes."""
 
 
 @redis.command()
@@ -46,13 +46,12 @@ def acl(
 ) -> None:
     """Print the ACL SETUSER lines of the users api, journal and admin, or set them with --apply.
 
-    serve is started with --redis-user api, journal with --redis-user journal, wallet-admin with --redis-user
-    admin, and each with the --redis-password-file of that user. Of a password only its SHA-256 is printed and
-    sent: take long random ones. A user that is there already becomes what the line says; connections that are
-    open stay open.
+    Start serve with --redis-user api, journal with --redis-user journal, wallet-admin with --redis-user admin, and
+    each with the --redis-password-file of that user. Only the SHA-256 of a password is printed and sent, so use long
+    random passwords. An existing user is changed to what the line says; open connections stay open.
 
-    With --apply they are saved on nodes that have an aclfile. Elsewhere they are gone when the node is started again:
-    put the lines, as user NAME …, into its redis.conf. When all processes use them, close the door that is left:
+    With --apply the users are saved on nodes that have an aclfile. On other nodes they are lost at the next restart:
+    put the lines, as user NAME …, into its redis.conf. When all processes use these users, disable the default one:
     ACL SETUSER default off.
 
     \b

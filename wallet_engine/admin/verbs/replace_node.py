@@ -39,17 +39,17 @@ SYNC_ATTEMPTS_MAX: Final = 5
 def replace_node(session: Session, old: str, new: str) -> None:
     """Put the node NEW (HOST:PORT) into the shard of OLD, as a replica, and forget OLD.
 
-    OLD is gone, or is a replica: while it is the primary, fail it over first. NEW runs in cluster mode with
-    maxmemory-policy noeviction (see cluster_config/redis.conf), is empty, and no older version of Redis than the
+    OLD must be gone, or a replica; if it is the primary, use `switchover` first. NEW must run in cluster mode with
+    maxmemory-policy noeviction (see cluster_config/redis.conf), be empty, and have no older version of Redis than the
     primary. Payments go on meanwhile; the primary sends its memory to NEW once.
 
-    OLD need not be dead: a process that hangs is forgotten too. End it before the machine is used again. NEW may be
+    OLD need not be dead: a process that hangs is forgotten too. End it before you use the machine again. NEW may be
     OLD: a node that was started again empty, after its disk was lost, or the same node under another name.
 
-    A shard that has lost its only node has no primary to copy from: start redis-server on that address again,
-    empty; the journal process fills it.
+    A shard that has lost its only node has no primary to copy from. Start redis-server on that address again, empty;
+    the journal process fills it.
 
-    After an interruption give the same command again.
+    After an interruption, run the same command again.
 
     \b
     EXAMPLES

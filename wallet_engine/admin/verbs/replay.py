@@ -26,20 +26,22 @@ _REDIS = "redis://"
     metavar="DIR|redis://HOST:PORT",
     help="An empty or new directory, or an empty Redis that is no part of the cluster.",
 )
-@click.option("--at", metavar="SEQ|TIME", help="The moment asked for.  [default: now]")
-@click.option("--partition", type=click.IntRange(0), help="Only this one; a sequence number needs it.")
+@click.option("--at", metavar="SEQ|TIME", help="The past moment.  [default: now]")
+@click.option(
+    "--partition", type=click.IntRange(0), help="Only this partition; needed with a sequence number."
+)
 @journal_option
 def replay(session: Session, into: str, at: str | None, partition: int | None, journal: Path | None) -> None:
     """Write the whole state at any past moment: every balance, flag, remembered answer and open entry.
 
-    Folds only the journal, from its first entry, and decides every operation again. It does not use the cluster's
-    Redis. A journal that does not add up gives no state.
+    It reads only the journal, from its first entry, and decides every operation again. It does not use the cluster's
+    Redis. An inconsistent journal gives no state.
 
     \b
     DIR gets
       partition-00003.tsv   key, field, value; balances are in minor units; sorted, so that two can be compared
-      totals.json           seq and SHA-256 of each file; money by currency: on all accounts together, and on each
-                            system account. They sum to zero.
+      totals.json           seq and SHA-256 of each file; per currency the sum of all accounts, and the balance of
+                            each system account. They sum to zero.
 
     redis://HOST:PORT gets the same keys as the cluster, to read with redis-cli. No API can serve from it.
 

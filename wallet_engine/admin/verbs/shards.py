@@ -26,8 +26,8 @@ from wallet_engine.routing.directory import Directory
 def shards(session: Session, watch_s: float | None) -> None:
     """Show every shard and its nodes: role, memory, operations per second, replication lag.
 
-    `balances` counts pairs of account and currency in the shard's partitions. The lag of a replica is how many
-    bytes of its primary's changes it has not got.
+    `balances` counts pairs of account and currency in the shard's partitions. The lag of a replica is the number of
+    bytes of its primary's changes that it does not have yet.
 
     \b
     EXAMPLES

@@ -18,19 +18,19 @@ from wallet_engine.recovery.snapshotting import Made, make_snapshots
 @journal_option
 @click.pass_context
 def snapshot(ctx: click.Context, session: Session, journal: Path | None) -> None:
-    """Make a snapshot of every partition, so that a rebuild replays only what was journaled later.
+    """Make a snapshot of every partition, so that a rebuild replays only later entries.
 
-    Folds the newest snapshots and the entries since, with the rules of verify: a partition whose entries do not
-    add up gets none. Redis is not asked. May run while the journal is written, and needs the right to write to
-    its directory: run it as the user of the journal process. It is written whole or not at all, so it may be
-    interrupted. The journal process does the same by itself (--snapshot-bytes).
+    It starts from the newest snapshots and applies the entries since, with the rules of verify. A partition whose
+    entries are inconsistent gets no snapshot. Redis is not used. It may run while the journal is written. It writes to
+    the journal's directory: run it as the user of the journal process. It may be interrupted: a snapshot is written
+    completely or not at all. The journal process makes snapshots by itself (--snapshot-bytes).
 
-    Two snapshots of each partition are kept. A damaged one is set aside under the name NAME.damaged.
+    Two snapshots of each partition are kept. A damaged one is renamed to NAME.damaged.
 
     \b
     EXIT STATUS
       0  every partition with entries has a snapshot at the end of the journal
-      1  one has not (the answer says which and why), or it failed
+      1  a partition has none (the answer says which and why), or the command failed
 
     \b
     EXAMPLES

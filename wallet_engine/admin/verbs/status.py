@@ -30,14 +30,12 @@ VERSIONS_DIFFER: Final = "processes are of several versions: an upgrade has begu
 def status(session: Session, watch_s: float | None) -> None:
     """Show shards, partitions, journal copies and API processes.
 
-    Shards with every node, whether it answers, and its memory. Partitions with their shard, the epoch of the
-    map, the sequence number in Redis, and their state: live (serving), recovering, moving, stopped (doctor says
-    why), absent (Redis holds nothing of it; the journal process restores it), unreachable. Journal copies with how
-    many entries they are behind Redis; API processes with their address; who follows the journal for what, with
-    which partitions, and how many entries the sink had not taken when that was last noted, some seconds ago.
+    Shards: every node, whether it answers, and its memory. Partitions: shard, epoch of the map, sequence number in
+    Redis, and state: live (serving), recovering, moving, stopped (doctor says why), absent (Redis has no data of it;
+    the journal process restores it), unreachable. Journal copies: entries behind Redis. API processes: address.
+    Followers of the journal: sink, partitions, and the entries that the sink had not taken some seconds ago.
 
-    The answer is what each part says at the moment. A part that does not answer is shown as such, and is no
-    failure of this command.
+    The answer shows the present state. A part that does not answer is shown as such; the command does not fail.
 
     \b
     EXAMPLES

@@ -26,12 +26,12 @@ ASK_AGAIN_S: Final = 6.0
 @click.command()
 @changing_command
 @click.argument("shard")
-@click.option("--to", metavar="NODE", help="Address of the replica.  [default: the one that has most]")
+@click.option("--to", metavar="NODE", help="Address of the replica.  [default: the one with the most keys]")
 def switchover(session: Session, shard: str, to: str | None) -> None:
-    """Make a replica the primary of SHARD, and its primary a replica: before its host goes down, or back afterwards.
+    """Make a replica the primary of SHARD, and its primary a replica: before maintenance of a host, or back after it.
 
-    The primary stops taking writes until the replica has all it has (CLUSTER FAILOVER), so nothing is lost. The
-    journal process compares the new one with the journal before it serves; calls wait meanwhile, mostly for less than a
+    The primary takes no writes until the replica has all its data (CLUSTER FAILOVER), so nothing is lost. The journal
+    process compares the new primary with the journal before it serves. Calls wait meanwhile, mostly for less than a
     second. Returns when all partitions of the shard are served again.
 
     \b

@@ -32,14 +32,14 @@ from wallet_engine.routing.directory import Directory
     default=WATCH_S,
     show_default=True,
     metavar="SECONDS",
-    help="How often it looks.",
+    help="Time between two looks.",
 )
-@click.option("--once", is_flag=True, help="Look twice, show it, and end.")
+@click.option("--once", is_flag=True, help="Look twice, show the result, and exit.")
 def top(session: Session, every_s: float, once: bool) -> None:
-    """Show live what every shard, node and journal copy does, and what a person should look at.
+    """Show live what every shard, node and journal copy is doing, and problems that need attention.
 
-    Entries a second are what the partitions of a shard have written between two looks: an entry is one call's
-    operations, of one transfer or of hundreds. Open entries have money on its way. Ctrl-C ends it.
+    Entries per second are those that the partitions of a shard wrote between two looks; an entry holds the operations
+    of one call to Redis, from one transfer to hundreds. Open entries have money under way. Ctrl-C ends it.
 
     \b
     EXAMPLES

@@ -22,23 +22,23 @@ from wallet_engine.domain.ids import check_account_id, check_transaction_id, pac
 @click.option(
     *("--from", "--from-account", "from_account"),
     metavar="ACCOUNT",
-    help="The payer: part of the id.  [default: the payers who have a transfer of this id, which takes longer]",
+    help="The payer.  [default: search for the payer of a transfer with this id, which takes longer]",
 )
 @journal_option
 def transfer(session: Session, transaction_id: str, from_account: str | None, journal: Path | None) -> None:
     """Show all that is known of the transfer ID of ACCOUNT, from Redis and the journal, as a timeline.
 
-    Redis remembers a transfer for one to two retentions; the journal, read in a directory on this host, has it
+    Redis remembers a transfer for one to two retentions; the journal, read from a directory on this host, keeps it
     for ever. The first line has its state: paid, declined and why, pending and what it waits for, or unknown. A
-    transfer across partitions has a debit, a credit (or the refund of a refused one) and a settle. Its later
-    refunds follow.
+    transfer across partitions has a debit, a credit (or the refund of a refused one) and a settle. Refunds of the
+    transfer follow.
 
-    Without --from it searches every partition for the payer: in the memory in Redis, then in the whole journal.
+    Without --from it searches for the payer: in the memory of every partition in Redis, then in the whole journal.
 
-    Without a journal here it shows what Redis remembers. For a transfer that Redis has forgotten it reads the journal
-    of two partitions.
+    Without a journal on this host it shows only what Redis remembers. For a transfer that Redis has forgotten it reads
+    the journal of two partitions.
 
-    Exits with 1 when the transfer is unknown.
+    The exit status is 1 when the transfer is unknown.
 
     \b
     EXAMPLES

@@ -24,16 +24,15 @@ from wallet_engine.domain.paths import path_text
 def verify(ctx: click.Context, session: Session, journal: Path | None, offline: bool) -> None:
     """Prove that Redis holds exactly what the journal says.
 
-    Folds the whole journal with a second implementation of every rule, and compares every balance, flag,
-    remembered answer, open entry and sequence number with Redis, partition by partition. It checks every frame,
-    hash and chain of the journal, that each entry comes out as recorded, and that the books of each partition sum to
-    zero in every currency. Between partitions every credit must belong to a debit and every refund to a refusal, and
+    It replays the whole journal with a second implementation of every rule, and compares every balance, flag,
+    remembered answer, open entry and sequence number with Redis, partition by partition. It checks every frame, hash
+    and chain of the journal, that each entry replays as recorded, and that the balances of each partition sum to zero
+    in every currency. Between partitions every credit must belong to a debit and every refund to a refusal, and
     @transit must be the sum of the open debits.
 
     Run it at any time, also under full traffic: it reads Redis in pieces of about half a millisecond, and compares
     each piece with the journal at that piece's sequence number. It needs memory for about two copies of the cluster's
-    state. The journal directory must be readable here. An interrupted run leaves nothing
-    behind.
+    state. You must be able to read the journal directory on this host. An interrupted run leaves nothing behind.
 
     Money in transit has left its payer and not arrived yet: zero when nothing is under way.
 
