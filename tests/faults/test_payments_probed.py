@@ -276,7 +276,7 @@ def test_a_copy_that_answers_and_confirms_nothing_is_named(cluster: DevCluster) 
         finally:
             directory.tree.delete("/wallet/journals/j9")
     assert found == [
-        ("warning", "journal copy j9 answers, and has not confirmed 8 of 8 test writes within 5 s")
+        ("warning", "journal copy j9 answers, but did not confirm 8 of 8 test writes within 5 s")
     ]
 
 

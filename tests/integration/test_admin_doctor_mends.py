@@ -209,7 +209,7 @@ def test_a_key_that_redis_would_forget(ward: Ward) -> None:
         client.set(f"intruder{{{tag}}}", "1", ex=600)  # not a key of the engine: no finding
         assert client.expire(f"balance:USD{{{tag}}}", 600)
         (found,) = [f for f in ward.findings() if f["check"] == "expiry"]
-        assert (found["severity"], found["what"].split(" is ")[0]) == (
+        assert (found["severity"], found["what"].split(" will ")[0]) == (
             "error",
             f"balance:USD{{{tag}}} of partition 0",
         )
@@ -338,7 +338,7 @@ def test_a_shard_that_nobody_described(ward: Ward) -> None:
     answer("backup", ward.folder / "tree.json", *ward.flags)
     with cluster_directory(ward.cluster) as directory:
         directory.tree.delete(f"{SHARDS}/s2")
-    ward.mended("map", "on shard s2, which nobody described", FILE="tree.json")
+    ward.mended("map", "on shard s2, which the tree does not describe", FILE="tree.json")
 
     # Now no backup has the shard.
     with cluster_directory(ward.cluster) as directory:
@@ -347,7 +347,10 @@ def test_a_shard_that_nobody_described(ward: Ward) -> None:
     answer("backup", ward.folder / "without.json", *ward.flags)
     nodes = ",".join(known.nodes)
     ward.mended(
-        "map", "on shard s2, which nobody described", 1, **{"FILE": "without.json", "HOST:PORT": nodes}
+        "map",
+        "on shard s2, which the tree does not describe",
+        1,
+        **{"FILE": "without.json", "HOST:PORT": nodes},
     )
     with cluster_directory(ward.cluster) as directory:
         assert set(directory.shards()["s2"].nodes) == set(known.nodes)

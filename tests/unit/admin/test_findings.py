@@ -224,7 +224,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
     (
         "map without shard",
         others(map=GONE_MAP),
-        ("map", "error", "on shard s9, which nobody", "wallet-admin restore"),
+        ("map", "error", "on shard s9, which the tree does not", "wallet-admin restore"),
     ),
     (
         "no primary",
@@ -239,7 +239,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         )
         for obstacle, mend in (
             (Obstacle.TLS, "compare --redis-ca"),
-            (Obstacle.NO_COMMAND, "see rename-command there"),
+            (Obstacle.NO_COMMAND, "see rename-command in its redis.conf"),
             (Obstacle.NOT_ALLOWED, "wallet-admin redis acl --node h2:2 --apply"),
         )
     ),
@@ -285,7 +285,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         lambda facts: node(TWO, cluster_nodes=nodes_text(*KNOWN[:1], "two master 8192-16000"))(
             state(TWO, cluster_ok=False)(facts)
         ),
-        ("nodes", "error", f"{TWO} says that", "what is said of nodes, settings and slots"),
+        ("nodes", "error", f"{TWO} says that", "see the findings about nodes, settings and slots"),
     ),
     (
         "cluster down, and why",
@@ -322,7 +322,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
     (
         "two primaries with slots",
         state(COPY, view=view(COPY, "copy", slots=(range(2),))),
-        ("nodes", "warning", "is a primary beside", "what is said of the slots"),
+        ("nodes", "warning", "is a primary beside", "see the findings about slots"),
     ),
     (
         "stranger",
@@ -387,7 +387,12 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
     (
         "dated ahead",
         partition(recorded_ahead_ms=360_000),
-        ("clocks", "warning", "1 partitions of shard s2 are dated up to 360.0 s ahead", "nothing but time"),
+        (
+            "clocks",
+            "warning",
+            "1 partitions of shard s2 are dated up to 360.0 s ahead",
+            "wait: dates do not affect",
+        ),
     ),
     (
         "half moved",
@@ -427,7 +432,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
     (
         "scripts",
         node(TWO, scripts_loaded=False),
-        ("scripts", "error", f"{TWO} lacks the engine's scripts", "wallet-admin doctor  # each has asked"),
+        ("scripts", "error", f"{TWO} lacks the engine's scripts", "wallet-admin doctor  # again: this run"),
     ),
     (
         "recovering",
@@ -440,14 +445,14 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         (
             "partitions",
             "error",
-            "partition 1 on s2 is stopped, for its journal does not",
+            "partition 1 on s2 is stopped: its journal does not",
             "wallet-admin rebuild 1",
         ),
     ),
     (
         "frozen by nobody",
         status(state="moving"),
-        ("partitions", "error", "a move that is not there", "it recovers by itself"),
+        ("partitions", "error", "a move that does not exist", "it recovers by itself"),
     ),
     (
         "old map",
@@ -485,7 +490,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         (
             "expiry",
             "error",
-            "balance:USD{0} of partition 1 is forgotten in 61 s",
+            "balance:USD{0} of partition 1 will be deleted in 61 s",
             "PERSIST 'balance:USD{0}'",
         ),
     ),
@@ -495,7 +500,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         (
             "expiry",
             "error",
-            "alice in balance:USD{0} of partition 1 is forgotten in 61 s",
+            "alice in balance:USD{0} of partition 1 will be deleted in 61 s",
             "HPERSIST 'balance:USD{0}' FIELDS 1 alice",
         ),
     ),
@@ -541,7 +546,12 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
     (
         "copy that does not count",
         others(copies=frozenset({"j2", "j3"})),
-        ("journal", "warning", "journal copy j1 runs and does not count", "wait for joined in the log"),
+        (
+            "journal",
+            "warning",
+            "journal copy j1 runs and does not count",
+            "wait until the log of wallet-engine",
+        ),
     ),
     (
         "only a copy that does not count",
@@ -561,7 +571,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         (
             "journal",
             "warning",
-            "10,001 entries wait for the journal, of 100,000",
+            "10,001 entries wait for the journal; at 100,000",
             "wallet-admin journal info",
         ),
     ),
@@ -580,7 +590,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         lambda facts: partition(stream_entries=256)(
             surveyed(config=ClusterConfig(2, stream_entries_max=256))(facts)
         ),
-        ("journal", "error", "256 entries wait for the journal, of 256", "wallet-admin journal info"),
+        ("journal", "error", "256 entries wait for the journal, and 256 may", "wallet-admin journal info"),
     ),
     (
         "open",
@@ -691,7 +701,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
             "payments",
             "error",
             "partition 1 on s9 cannot be paid: unreachable",
-            "what the finding of the map says",
+            "see the finding about the map",
         ),
     ),
     (
@@ -710,7 +720,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         (
             "payments",
             "warning",
-            "j1 answers, and has not confirmed 2 of 2 test writes",
+            "j1 answers, but did not confirm 2 of 2 test writes",
             "log of wallet-engine",
         ),
     ),

@@ -109,8 +109,8 @@ def ending(certificates: Sequence[Certificate]) -> Iterator[Finding]:
 
 def _renewal(holder: Principal | None) -> Mend:
     if holder is None:
-        return by_hand(
-            "renew it where it was made; an authority is changed over to a new one as DEPLOY.md says"
-        )
+        return by_hand("renew it where it was made; DEPLOY.md says how to change to a new authority")
     command = wallet_admin("ca", "issue", holder.role, holder.id, "--ca", "DIR", "--renew")
-    return Mend(command, "with the --hosts it has, and copy both files to where it was: they are read anew")
+    return Mend(
+        command, "with the --hosts it has, and copy both files to where the old ones are: they are reloaded"
+    )

@@ -59,7 +59,9 @@ def _settings(facts: Facts) -> Iterator[Finding]:
         for name, (value, severity, harm) in wanted.items():
             if node.settings.get(name, "") not in (value, ""):  # "": this version does not have the setting
                 what = f"{node.address} has {name} {node.settings[name]}, which {harm}"
-                mend = Mend(redis_cli(node.address, "CONFIG", "SET", name, value), "and in its redis.conf")
+                mend = Mend(
+                    redis_cli(node.address, "CONFIG", "SET", name, value), "and set it in its redis.conf"
+                )
                 yield Finding("settings", severity, what, mend)
         if node.unchecked:
             missing = [name for name in wanted if name not in node.settings]
@@ -67,7 +69,9 @@ def _settings(facts: Facts) -> Iterator[Finding]:
             yield Finding("settings", "note", what, by_hand("look them up where that Redis is configured"))
     for address, why in facts.refused.items():
         what = f"not checked: settings, clock, slots, scripts and keys of {address}, which {why}"
-        yield Finding("settings", "warning", what, by_hand("have this command's --redis-user do that"))
+        yield Finding(
+            "settings", "warning", what, by_hand("give this command's --redis-user the right to do that")
+        )
 
 
 def _memory(facts: Facts) -> Iterator[Finding]:
@@ -79,7 +83,9 @@ def _memory(facts: Facts) -> Iterator[Finding]:
             if not node.maxmemory_bytes:
                 what = f"{node.address} has no maxmemory: the kernel's limit is the only one"
                 spare = max(2 * node.used_memory_bytes, redis_findings.MAXMEMORY_BYTES_MIN)
-                mend = Mend(redis_findings.more_memory(node.address, spare), "or what the machine can spare")
+                mend = Mend(
+                    redis_findings.more_memory(node.address, spare), "or as much as the machine can spare"
+                )
                 yield Finding("memory", "note", what, mend)
                 continue
             part = node.used_memory_bytes / node.maxmemory_bytes
@@ -106,9 +112,9 @@ def _partitions(facts: Facts) -> Iterator[Finding]:
             continue  # `nodes` and `moves` report it
         extra = facts.partitions.get(status.partition)
         if status.state == "moving":
-            yield Finding("partitions", "error", f"{p} is frozen by a move that is not there", recovery)
+            yield Finding("partitions", "error", f"{p} is frozen by a move that does not exist", recovery)
         elif extra is not None and extra.fault:
-            what = f"{p} is stopped, for its journal does not come out as recorded: {extra.fault}"
+            what = f"{p} is stopped: its journal does not replay as recorded: {extra.fault}"
             again = wallet_admin("rebuild", status.partition)
             said = "RUNBOOKS.md, A partition is stopped; when the journal is right"
             mend = Mend(wallet_admin("verify", "--offline"), said, (again,))
@@ -135,7 +141,7 @@ def _scripts(facts: Facts) -> Iterator[Finding]:
     for node in facts.nodes.values():
         if not node.scripts_loaded:
             what = f"{node.address} lacks the engine's scripts: it restarted, or its cache was flushed"
-            said = "each has asked the journal process to compare it with the journal"
+            said = "again: this run has asked the journal process to compare the node with the journal"
             mend = Mend(wallet_admin("doctor"), said)
             yield Finding("scripts", "error", what, mend)
 
@@ -160,7 +166,7 @@ def _journals(facts: Facts) -> Iterator[Finding]:
     for state in found.journals:
         if state.info.journal_id in answering - facts.copies:
             what = f"journal copy {state.info.journal_id} runs and does not count: it has not joined the others yet"
-            said = f"wait for joined in the log of wallet-engine journal on {state.info.host}, which says why not; then"
+            said = f"wait until the log of wallet-engine journal on {state.info.host} says joined, or why not; then"
             mend = Mend(None, said, (wallet_admin("backup", "NOW.json"),))
             yield Finding("journal", "warning", what, mend)
         if state.lag_entries is not None and state.lag_entries > LAG_ENTRIES_WARN:
@@ -178,14 +184,14 @@ def _journals(facts: Facts) -> Iterator[Finding]:
             what = (
                 f"in the stream of partition {partition.partition} {entries:,} entries wait for the journal"
             )
-            what += f", of {entries_max:,}; then it takes no new work"
+            what += f"; at {entries_max:,} it takes no new work"
             if entries >= entries_max:
                 what = (
                     f"partition {partition.partition} is FULL and takes no new work: {entries:,} entries wait"
                 )
-                what += f" for the journal, of {entries_max:,}"
+                what += f" for the journal, and {entries_max:,} may"
             severity = "error" if entries > STREAM_PART_MAX * entries_max else "warning"
-            said = "a quorum of the copies must have them; the log of each says why not"
+            said = "a quorum of the copies must write them; the log of a copy says why it does not"
             mend = Mend(wallet_admin("journal", "info"), said)
             yield Finding("journal", severity, what, mend)
 
@@ -217,7 +223,7 @@ def _beside(facts: Facts) -> Iterator[Finding]:
             if trouble.what.startswith(("disk:", "prune:")):
                 dry_run = wallet_admin("journal", "prune", "--keep", "7d", "--dry-run")
                 mend = Mend(
-                    dry_run, f"on {info.host}: says what of it may go to the archive, and what needs the rest"
+                    dry_run, f"on {info.host}: shows which segments can be removed, and what needs the others"
                 )
             yield Finding("archive", "warning", what, mend)
 
@@ -227,14 +233,12 @@ def _open(facts: Facts) -> Iterator[Finding]:
     for entry in facts.open_entries:
         if entry.in_stream:
             continue
-        what = (
-            f"open entry {entry.seq} of partition {entry.partition} is not in the stream: nobody can end it"
-        )
+        what = f"open entry {entry.seq} of partition {entry.partition} is not in the stream: no process can end it"
         yield Finding("open entries", "error", what, Mend(wallet_admin("rebuild", entry.partition)))
     ageless = [entry for entry in facts.open_entries if entry.in_stream and entry.age_ms is None]
     if ageless:
         what = f"{len(ageless)} open entries are of unknown age: the clock of their Redis node was set back"
-        mend = Mend(wallet_admin("pending"), "twice, 10 s apart: what is shown both times is stuck")
+        mend = Mend(wallet_admin("pending"), "twice, 10 s apart: entries shown both times are stuck")
         yield Finding("open entries", "warning", what, mend)
     old = [e for e in facts.open_entries if e.age_ms is not None and e.age_ms > OPEN_AGE_MS_WARN]
     if old:
@@ -262,10 +266,10 @@ def _map(facts: Facts) -> Iterator[Finding]:
     """every shard that the map names exists"""
     known = {state.shard.name for state in facts.survey.shards}
     for name in sorted({entry.shard for entry in facts.map.partitions} - known):
-        what = f"the map puts partitions on shard {name}, which nobody described"
+        what = f"the map puts partitions on shard {name}, which the tree does not describe"
         restore = ("restore", "FILE", "--replace")
         described = wallet_admin(*restore, "--shard", f"{name}=HOST:PORT")
-        said = "FILE is the newest backup that has it; if none has, with all its nodes"
+        said = "FILE is the newest backup with that shard; if there is none, give all its nodes"
         mend = Mend(wallet_admin(*restore), said, (described,))
         yield Finding("map", "error", what, mend)
 
@@ -290,8 +294,8 @@ def _clocks(facts: Facts) -> Iterator[Finding]:
             dated_ahead[facts.map.shard_of(partition.partition)].append(partition.recorded_ahead_ms)
     for shard, found in dated_ahead.items():
         what = f"entries of {len(found)} partitions of shard {shard} are dated up to {max(found) / 1000:.1f} s ahead"
-        what += " of their node's clock, which was set back: until it has caught up, all have one date"
-        yield Finding("clocks", "warning", what, by_hand("nothing but time; transfers do not go by dates"))
+        what += " of their node's clock, which was set back: until it has caught up, all new ones get the same date"
+        yield Finding("clocks", "warning", what, by_hand("wait: dates do not affect transfers"))
 
 
 def _services(facts: Facts) -> Iterator[Finding]:
@@ -310,7 +314,7 @@ def _services(facts: Facts) -> Iterator[Finding]:
             words = (
                 ("-k", f"https://{info.address}/readyz") if info.tls else (f"http://{info.address}/readyz",)
             )
-            mend = Mend(program("curl", "-s", *words), "and its log")
+            mend = Mend(program("curl", "-s", *words), "and see its log")
             yield Finding("services", severity, what, mend)
 
 
@@ -318,7 +322,7 @@ def _access(facts: Facts) -> Iterator[Finding]:
     """callers beyond loopback must identify themselves"""
     make_key = wallet_admin("key", "create", "NAME", "--role", "ROLE")
     told = [
-        (f"API process {info.service_id}", make_key, "and start it without")
+        (f"API process {info.service_id}", make_key, "and start it without --insecure")
         for info in facts.survey.services
         if info.insecure
     ]
@@ -345,7 +349,7 @@ def _certificates(facts: Facts) -> Iterator[Finding]:
                 what = f"journal copy {state.info.journal_id}: {trouble.what}"
                 mend = Mend(
                     wallet_admin("ca", "list", "--ca", "DIR"),
-                    "then ca issue … --renew for each, and copy both files there: read anew",
+                    "then ca issue … --renew for each, and copy both files there: they are reloaded",
                 )
                 yield Finding("certificates", "warning", what, mend)
 

@@ -23,9 +23,9 @@ def followers(facts: Facts) -> Iterator[Finding]:
         if not members:
             what = f"nobody follows the journal for {sink}"
             if sink == "oracle":
-                what += ": an entry that the rules do not come to is not seen"
+                what += ": an entry that breaks the rules is not detected"
             line = wallet_engine("follow", "--to", _target(sink))
-            mend = Mend(line, "with the folder, brokers and other flags that it had")
+            mend = Mend(line, "with the directory, brokers and other flags that it had")
             yield Finding("followers", "warning", what, mend)
     for status in facts.survey.sinks:
         if status.members and status.unclaimed:

@@ -29,13 +29,13 @@ def payments(facts: Facts) -> Iterator[Finding]:
     if len(probes.refused) == count:
         why = ", ".join(sorted({condition.value for _, condition in groups}))
         what = f"nothing can be paid: no partition took a test write ({why})"
-        yield Finding("payments", "critical", what, by_hand("what the errors below say"))
+        yield Finding("payments", "critical", what, by_hand("see the errors below"))
     for (shard, condition), found in groups.items():
         what = f"{_names(found)} on {shard} cannot be paid: {condition.value}: {found[0].detail}"
         yield Finding("payments", "error", what, _mend(facts, shard, condition))
     for journal_id, late in probes.late.items():
         what = (
-            f"journal copy {journal_id} answers, and has not confirmed {late} of {probes.written} test writes"
+            f"journal copy {journal_id} answers, but did not confirm {late} of {probes.written} test writes"
         )
         host = next(s.info.host for s in facts.survey.journals if s.info.journal_id == journal_id)
         mend = by_hand(f"see the load of the disk on {host}, and the log of wallet-engine journal there")
@@ -51,28 +51,28 @@ def _names(probes: Sequence[Probe]) -> str:
 def _mend(facts: Facts, shard: str, condition: Condition) -> Mend:
     state = next((s for s in facts.survey.shards if s.shard.name == shard), None)
     if state is None:
-        return by_hand("what the finding of the map says")
+        return by_hand("see the finding about the map")
     address = state.shard.nodes[0] if state.primary is None else state.primary.address
     journals = ", ".join(sorted({s.info.host for s in facts.survey.journals})) or "its host"
     match condition:
         case Condition.UNREACHABLE:
             return start_redis(state)
         case Condition.REFUSED:
-            said = "what it says there, or in the other line, shows why"
+            said = "its output, or that of the other command, shows why"
             return Mend(
                 redis_cli(address, "INFO", "persistence"), said, (redis_cli(address, "INFO", "replication"),)
             )
         case Condition.MEMORY:
             now_bytes = 0 if state.primary is None else state.primary.maxmemory_bytes or 0
             more = more_memory(address, max(2 * now_bytes, MAXMEMORY_BYTES_MIN))
-            return Mend(more, "or what the machine can spare; or", (wallet_admin("rebalance"),))
+            return Mend(more, "or as much as the machine can spare; or", (wallet_admin("rebalance"),))
         case Condition.FULL:
-            said = "a quorum of the copies must have what waits; the log of each says why not"
+            said = "a quorum of the copies must write what waits; the log of a copy says why it does not"
             return Mend(wallet_admin("journal", "info"), said)
         case Condition.SKEWED:
             return set_clock(address)
         case Condition.MOVING:
-            said = "one under way ends by itself; of one that stands there is a finding of its own"
+            said = "a running move ends by itself; an interrupted one has a finding of its own"
             return Mend(wallet_admin("moves"), said)
         case Condition.NO_RECEIPT:
             said = (

@@ -276,12 +276,12 @@ def _refusal_text(code: str, shown: str) -> str:
         case "EPOCH":
             return f"Redis serves it under epoch {shown}, which is not that of the map"
         case "OWNER":
-            return f"it was certified for node {shown}, which is another one"
+            return f"it was certified for another node, {shown}"
         case "STATE":
             return f"it is {shown}"
         case "FULL":
-            return f"its stream holds {shown} entries that are not trimmed"
+            return f"its stream holds {shown} entries that are not trimmed yet"
         case "EXPIRED":
-            return "the clock of its Redis node has stepped just now"
+            return "the clock of its Redis node was just changed"
         case _:
             return f"the script says {code} {shown}"

@@ -76,9 +76,9 @@ def _other_node(shard: str, node: NodeState, primary: str, primary_id: str) -> I
     elif node.view.is_primary:
         what = f"{node.address} of shard {shard} is a primary beside {primary}"
         if node.view.slots:
-            mend = by_hand("what is said of the slots below; it follows by itself when it has none")
+            mend = by_hand("see the findings about slots; it becomes a replica by itself when it has none")
         elif node.keys:
-            mend = by_hand("start it again with an empty --dir: then a command is named here")
+            mend = by_hand("start it again with an empty --dir: then doctor names a command")
         else:
             mend = Mend(wallet_admin("replace-node", node.address, node.address))
         yield Finding("nodes", "warning", what, mend)
@@ -88,7 +88,7 @@ def _other_node(shard: str, node: NodeState, primary: str, primary_id: str) -> I
         yield Finding("nodes", "warning", what, mend)
     elif not node.link_up:
         what = f"replica {node.address} of shard {shard} has no link to {primary}"
-        said = "and its log: it connects by itself, or says why not"
+        said = "and see its log: it connects by itself, or says why not"
         mend = Mend(redis_cli(node.address, "INFO", "replication"), said)
         yield Finding("nodes", "warning", what, mend)
 
@@ -100,10 +100,10 @@ def _mend_refusal(node: NodeState) -> Mend:
         )
     if node.obstacle is Obstacle.NO_COMMAND:
         return by_hand(
-            "the engine cannot do without it: see rename-command there, or what the service offers"
+            "the engine needs this command: see rename-command in its redis.conf, or what the provider offers"
         )
     acl = wallet_admin("redis", "acl", "--node", node.address, "--apply", "--admin-password-file", "FILE")
-    said = "with --redis-user of somebody whom that node lets set users; or give this command the login it asks for"
+    said = "as a --redis-user that may set users on that node; or give this command the login that the node wants"
     return Mend(acl, said)
 
 
@@ -129,7 +129,7 @@ def _mend_down(node: NodeFacts | None) -> Mend:
             f"start redis-server on {node.address} again if that lasts: its clock was set back while it waited to join"
         )
     return by_hand(
-        "what is said of nodes, settings and slots here: it takes most primaries, and an owner for every slot"
+        "see the findings about nodes, settings and slots: it needs most primaries, and an owner for every slot"
     )
 
 
@@ -152,7 +152,7 @@ def strangers(facts: Facts) -> Iterator[Finding]:
             continue  # it may be a node of a shard that does not answer
         address = _place(words)
         what = f"{address} owns slots {' '.join(words[8:12])} and belongs to no shard"
-        said = "if it is one; if not, take its slots back as said below"
+        said = "if it is a shard of this cluster; if not, take its slots back as the findings about slots say"
         mend = Mend(written_anew("--shard", f"NAME={address}"), said)
         yield Finding("strangers", "warning", what, mend)
 
@@ -244,8 +244,8 @@ def expiry(facts: Facts) -> Iterator[Finding]:
         ]
         for thing, left_ms, command in found:
             address = _address(_shards(facts)[facts.map.shard_of(partition.partition)])
-            what = f"{thing} of partition {partition.partition} is forgotten in {left_ms // 1000} s: "
-            what += "somebody has set a time to live"
+            what = f"{thing} of partition {partition.partition} will be deleted in {left_ms // 1000} s: "
+            what += "it has a time to live"
             yield Finding("expiry", "error", what, Mend(redis_cli(address, *command), "at once"))
 
 
@@ -262,8 +262,10 @@ def keys(facts: Facts) -> Iterator[Finding]:
         if node.strays.foreign and _address(state) == node.address:
             yield _foreign(state, node.strays.foreign)
         if left := node.strays.left:
-            what = f"{node.address} of shard {node.shard} holds {len(left)} keys of slots that it has not"
-            what += f": {_named(left)}; nobody reaches them"
+            what = (
+                f"{node.address} of shard {node.shard} holds {len(left)} keys of slots that it does not own"
+            )
+            what += f": {_named(left)}; nothing reaches them"
             yield Finding("keys", "warning", what, Mend(wallet_admin("clear-leftovers", node.shard)))
 
 
