@@ -66,7 +66,7 @@ async def balance(request: Request) -> Answer:
     at_ms = time_ms(request, "at")
     if at_ms is not None:
         if at_ms > time.time_ns() // 1_000_000:
-            raise Refused("invalid_request", "at is still to come: leave it out for what is known now")
+            raise Refused("invalid_request", "at is in the future: leave it out for the present balance")
         return await history.balance_at(request, account_id, currency, at_ms)
     view = await request.services.wallet.balance(request.visit.principal, account_id, currency)
     if view is None:
@@ -175,7 +175,7 @@ ENDPOINTS: Final = (
         "GET",
         "/v1/accounts/{account_id}/balance",
         balance,
-        "A durable balance and the journal entry it stands at; of the past with `at`.",
+        "A durable balance and its journal entry; a past one with `at`.",
         {200: wire.DurableBalance},
         (*MALFORMED, "invalid_currency", "account_not_found", *OUTAGE_CODES, *history.CODES),
         query=("currency",),
@@ -185,7 +185,7 @@ ENDPOINTS: Final = (
         "PATCH",
         "/v1/accounts/{account_id}",
         patch,
-        "Change what an account may owe or have at most in one currency; what it has now stays.",
+        "Change an account's limits in one currency, or its metadata; its balance stays as it is.",
         {200: wire.Account},
         (
             *(*MALFORMED, "invalid_amount", "invalid_currency", "request_too_large", "account_not_found"),

@@ -74,7 +74,7 @@ class BodyReader:
         except TimeoutError:
             raise Refused(
                 "request_timeout",
-                f"the body did not arrive within {BODY_SECONDS_MAX:.0f} s, or slower than {BYTES_PER_S_MIN} B/s",
+                f"the body took longer than {BODY_SECONDS_MAX:.0f} s, or came slower than {BYTES_PER_S_MIN} B/s",
                 headers=((b"connection", b"close"),),
             ) from None
         finally:

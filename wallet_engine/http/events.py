@@ -50,9 +50,9 @@ async def read(request: Request) -> Answer:
         page = await events.events(request.visit.principal, after, limit, types, account, wait_s)
     except EventsRemoved as error:
         why = (
-            "this place is of another log"
+            "this place belongs to another log"
             if isinstance(error, OfAnotherLog)
-            else "events behind this place were removed"
+            else "events after this place were removed"
         )
         detail = f"{why}: read from the oldest that are kept, without after"
         raise Refused("events_expired", detail) from None
@@ -249,7 +249,7 @@ def _place_text(place: Place) -> bytes:
 def _parse_place(text: str) -> Place:
     match = _place_match(_opened(text))
     if match is None:
-        raise InvalidInput("invalid_request", "after is none that was given as next")
+        raise InvalidInput("invalid_request", "after is not a value of next")
     return Place(min(int(match[1]), 2**62), int(match[2]))
 
 
@@ -257,7 +257,7 @@ def _opened(text: str) -> str:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, UnicodeError, ValueError):
-        raise InvalidInput("invalid_request", "after is none that was given as next") from None
+        raise InvalidInput("invalid_request", "after is not a value of next") from None
 
 
 _NEEDED: Final = ("history_not_configured", "history_unavailable")
@@ -268,7 +268,7 @@ ENDPOINTS: Final = (
         "GET",
         "/v1/events",
         read,
-        "Events behind `after`, in one order; waits up to 30 s for some. With `next` none is missed or repeated.",
+        "Events after `after`, in one order; waits up to 30 s for new ones. With `next`, none is missed or repeated.",
         {200: wire_events.Events},
         (*MALFORMED, "events_expired", *_NEEDED),
         optional_query=("after", "types", "account", "limit", "wait_s"),
@@ -277,7 +277,7 @@ ENDPOINTS: Final = (
         "POST",
         "/v1/webhooks",
         create,
-        "Have events posted to a URL, signed as standardwebhooks.com has it.",
+        "Have events posted to a URL, signed by the standard of standardwebhooks.com.",
         {201: wire_events.CreatedWebhook},
         (*MALFORMED, "request_too_large", *_NEEDED),
         wire_events.CreateWebhookRequest,
@@ -295,7 +295,7 @@ ENDPOINTS: Final = (
         "PATCH",
         "/v1/webhooks/{webhook_id}",
         patch,
-        "Change a webhook; what was still to be sent goes to the new URL.",
+        "Change a webhook; deliveries still to be sent go to the new URL.",
         {200: wire_events.Webhook},
         (*_ONE, "request_too_large"),
         wire_events.PatchWebhookRequest,
@@ -304,7 +304,7 @@ ENDPOINTS: Final = (
         "DELETE",
         "/v1/webhooks/{webhook_id}",
         delete,
-        "Delete a webhook, and what was still to be sent.",
+        "Delete a webhook, and its deliveries still to be sent.",
         {204: None},
         _ONE,
     ),
@@ -312,7 +312,7 @@ ENDPOINTS: Final = (
         "POST",
         "/v1/webhooks/{webhook_id}/rotate",
         rotate,
-        "A new secret; for a day what is sent is signed with the one before, too.",
+        "Make a new secret; for a day, deliveries are also signed with the old one.",
         {200: wire_events.RotatedSecret},
         _ONE,
     ),
@@ -328,7 +328,7 @@ ENDPOINTS: Final = (
         "POST",
         "/v1/webhooks/{webhook_id}/replay",
         replay,
-        "Send everything since a time again, with the same ids.",
+        "Send all events since a time again, with the same ids.",
         {202: wire_events.Webhook},
         (*_ONE, "request_too_large"),
         wire_events.ReplayRequest,
@@ -337,7 +337,7 @@ ENDPOINTS: Final = (
         "GET",
         "/v1/webhooks/{webhook_id}/deliveries",
         deliveries,
-        "What was sent and what is still to be, the newest first.",
+        "Deliveries, sent and still to be sent, the newest first.",
         {200: wire_events.Deliveries},
         (*_ONE, "cursor_mismatch"),
         optional_query=("status", "limit", "cursor"),

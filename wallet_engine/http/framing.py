@@ -30,7 +30,7 @@ class Fault(NamedTuple):
 TOO_LARGE: Final = Fault(
     "head_too_large", f"the head of a request has at most {HEAD_BYTES_MAX} bytes and {FIELDS_MAX} fields"
 )
-NOT_HTTP: Final = Fault("invalid_request", "this is no HTTP/1.1 request")
+NOT_HTTP: Final = Fault("invalid_request", "this is not an HTTP/1.1 request")
 
 
 def prepare(head: bytes) -> bytes | Fault:
@@ -41,9 +41,9 @@ def prepare(head: bytes) -> bytes | Fault:
     if len(fields) > FIELDS_MAX:
         return TOO_LARGE
     if request.startswith(_HTTP2_PREFACE):
-        return Fault("invalid_request", "HTTP/2 is not spoken here")
+        return Fault("invalid_request", "HTTP/2 is not supported")
     if request.startswith(b"CONNECT "):
-        return Fault("invalid_request", "no tunnel is opened here")
+        return Fault("invalid_request", "CONNECT is not supported")
     if _bare_line_end(head):
         return Fault("invalid_request", "a line of the head ends in CR or LF alone")
     hosts, kept = 0, []

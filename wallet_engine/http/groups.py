@@ -43,7 +43,7 @@ ENDPOINTS: Final = (
         "POST",
         "/v1/transfers/group",
         transfer_group,
-        "Move money many times, all of it or none; a refusal names the first leg that cannot be.",
+        "Make several transfers, all or none; a refusal names the first leg that cannot be applied.",
         {200: wire.TransferSucceeded},
         (
             *(*MALFORMED, "invalid_amount", "invalid_currency", "same_account", "request_too_large"),

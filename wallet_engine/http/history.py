@@ -306,7 +306,7 @@ ENDPOINTS: Final = (
         "GET",
         "/v1/accounts/{account_id}/statement",
         statement,
-        "What changed a balance, from an opening to a closing balance; as JSON or CSV.",
+        "The changes of a balance, from its opening to its closing balance; as JSON or CSV.",
         {200: wire_past.StatementDocument},
         (*MALFORMED, "invalid_currency", "account_not_found", *CODES),
         query=("currency",),

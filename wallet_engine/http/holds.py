@@ -156,7 +156,7 @@ ENDPOINTS: Final = (
         "POST",
         "/v1/holds/{hold_id}/capture",
         capture,
-        "Pay from a hold, once for each transaction id; what then remains is released unless final is false.",
+        "Pay from a hold, once per transaction id; the rest is released unless `final` is false.",
         {200: wire.CaptureSucceeded},
         (
             *(*MALFORMED, "invalid_amount", "same_account", "request_too_large", *_REFUSALS, *_OPEN),
@@ -170,7 +170,7 @@ ENDPOINTS: Final = (
         "POST",
         "/v1/holds/{hold_id}/increase",
         increase,
-        "Set more aside with a hold.",
+        "Increase the amount of a hold.",
         {200: wire.Hold},
         (
             *(*MALFORMED, "invalid_amount", "request_too_large", *_REFUSALS, *_OPEN),
@@ -184,7 +184,7 @@ ENDPOINTS: Final = (
         "POST",
         "/v1/holds/{hold_id}/void",
         void,
-        "Give back what remains of a hold; repeated, the same answer.",
+        "Release what remains of a hold; a repeat gets the same answer.",
         {200: wire.Hold},
         (
             *(*MALFORMED, "request_too_large", "account_not_found", "hold_not_found", "hold_not_open"),

@@ -18,10 +18,10 @@ _KEY: Final = "key"
 _REF: Final = "#/components/schemas/{name}"
 _HEADERS: Final = {
     "X-Request-Id": "The id of the request, which is also in the log: the caller's own X-Request-Id, else the trace "
-    "id of his traceparent, else a new one.",
+    "id of its traceparent, else a new one.",
     "Idempotent-Replayed": "true when this answer was given before.",
-    "Wallet-Position": "What was written, for min_position of calls about the past.",
-    "Wallet-As-Of": "Until when it is complete, as `as_of` says it.",
+    "Wallet-Position": "The position of what was written, for `min_position` of calls about the past.",
+    "Wallet-As-Of": "The time until which the answer is complete, as in `as_of`.",
     "Retry-After": "Seconds.",
     "WWW-Authenticate": "The scheme: Bearer.",
     "Allow": "The methods that this path takes.",

@@ -75,7 +75,7 @@ def positions_of(request: Request) -> list[Position]:
     if text is None:
         return []
     if not _positions_match(text):
-        raise Refused("invalid_request", "min_position must be what Wallet-Position said: 3.1234")
+        raise Refused("invalid_request", "min_position must be a value of Wallet-Position, such as 3.1234")
     return [Position(*map(int, each.split("."))) for each in text.split(",")]
 
 
@@ -164,7 +164,7 @@ def cursor_of(request: Request, filters: Sequence[Any], bounds: tuple[int, ...])
         if len(place) != len(bounds) or not all(0 <= n < m for n, m in zip(place, bounds, strict=True)):
             raise ValueError
     except (ValueError, msgspec.MsgspecError):
-        raise Refused("cursor_mismatch", "cursor is not one that this call has given") from None
+        raise Refused("cursor_mismatch", "cursor is not a value of next_cursor of this call") from None
     if mark != _mark(filters):
         raise Refused("cursor_mismatch", "cursor belongs to other filters: give those of the first page")
     return tuple(place)

@@ -87,7 +87,7 @@ def holder(account_id: object) -> str:
     """The id of an account that can have holds. Raises `InvalidInput`."""
     checked = check_account_id(account_id, "account_id")
     if is_system(checked):
-        raise InvalidInput("invalid_request", "a system account can hold nothing")
+        raise InvalidInput("invalid_request", "a system account cannot have holds")
     return checked
 
 

@@ -42,7 +42,7 @@ KINDS: Final[dict[str, Kind]] = {
     "invalid_currency": Kind(400, "Unknown currency"),
     "cursor_mismatch": Kind(400, "Cursor of another call"),
     "same_account": Kind(400, "Sender and receiver are the same account"),
-    "unauthenticated": Kind(401, "Who asks is not known"),
+    "unauthenticated": Kind(401, "Caller not authenticated"),
     "forbidden": Kind(403, "Not allowed"),
     "not_found": Kind(404, "No such path"),
     "account_not_found": Kind(404, "No such account"),
@@ -52,7 +52,7 @@ KINDS: Final[dict[str, Kind]] = {
     "method_not_allowed": Kind(405, "Method not allowed"),
     "events_expired": Kind(410, "Events no longer kept"),
     "request_timeout": Kind(408, "Request too slow", retryable=True),
-    "idempotency_conflict": Kind(409, "Repeated with another body"),
+    "idempotency_conflict": Kind(409, "Id used before with another body"),
     "request_too_large": Kind(413, "Request too large"),
     "unsupported_media_type": Kind(415, "Body of another type"),
     "head_too_large": Kind(431, "Head too large"),
@@ -75,7 +75,7 @@ KINDS: Final[dict[str, Kind]] = {
     "rate_limited": Kind(429, "Too much at once", retryable=True),
     # Retryable: the caller cannot know how far it came, and a repeat with the same id is always safe.
     "internal_error": Kind(500, "Internal error", retryable=True),
-    "history_not_configured": Kind(501, "No history here"),
+    "history_not_configured": Kind(501, "History not configured"),
     "overloaded": Kind(503, "Overloaded", retryable=True),
     "partition_unavailable": Kind(503, "Partition unavailable", retryable=True),
     "journal_unavailable": Kind(503, "Journal unavailable", retryable=True),
@@ -105,7 +105,7 @@ _DECLINE_DETAILS: Final[dict[str, str]] = {
     Outcome.FROZEN: "a frozen account neither pays nor receives",
     Outcome.INSUFFICIENT_FUNDS: "the account would have less available than its overdraft limit allows",
     Outcome.BALANCE_LIMIT: "a balance would leave the range that can be held exactly",
-    Outcome.BALANCE_NOT_ZERO: "only an account that has, holds and expects nothing can be closed",
+    Outcome.BALANCE_NOT_ZERO: "only an account without balance, holds and pending money can be closed",
     Outcome.HOLD_NOT_FOUND: "this account has no hold of this id that is still remembered",
     Outcome.HOLD_NOT_OPEN: "the hold was captured or voided",
     Outcome.HOLD_EXPIRED: "the hold expired before this was decided",
@@ -114,7 +114,7 @@ _DECLINE_DETAILS: Final[dict[str, str]] = {
     Outcome.AMOUNT_EXCEEDS_HOLD: "the amount exceeds what remains of the hold",
     Outcome.HOLD_LIMIT: "an account has at most 1,000 open holds, a hold at most 50 captures",
     Outcome.TRANSFER_FORGOTTEN: "this account sent no transfer of this id that is still remembered",
-    Outcome.REFUND_EXCEEDS: "the amount exceeds what has not gone back of the transfer",
+    Outcome.REFUND_EXCEEDS: "the amount exceeds what is left of the transfer to refund",
     Outcome.RECEIVER_UNKNOWN: "the receiver's account, or its balance in this currency, was never opened",
     Outcome.RECEIVER_CLOSED: "the receiver's account is closed",
     Outcome.RECEIVER_FROZEN: "the receiver's account is frozen",
@@ -281,6 +281,6 @@ def failure(error: Exception, path: str, transaction_id: str | None = None) -> A
     _log.error("request failed", exc_info=error, path=path, transaction_id=transaction_id)
     return problem(
         "internal_error",
-        "the request failed in a way that was not foreseen; the log has more",
+        "the request failed unexpectedly; the log has details",
         transaction_id=transaction_id,
     )

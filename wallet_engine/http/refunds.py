@@ -75,7 +75,7 @@ ENDPOINTS: Final = (
         "POST",
         "/v1/transfers/{transaction_id}/refunds",
         refund,
-        "Give money of a transfer back, in all never more than it was; without an amount, all that is left.",
+        "Refund a transfer, in total never more than its amount; without an amount, all that is left.",
         {200: wire.RefundSucceeded},
         (
             *(*MALFORMED, "invalid_amount", "request_too_large", "account_not_found", "account_closed"),

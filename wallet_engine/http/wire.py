@@ -286,7 +286,7 @@ class OpenedAccount(Struct, omit_defaults=True):
 
 
 class AccountBalance(Struct, omit_defaults=True):
-    """`balance` is available + held; what is pending is not the account's yet."""
+    """`balance` is available + held; pending money does not belong to the account yet."""
 
     currency: CurrencyCode
     balance: Balance

@@ -24,7 +24,7 @@ Url = Annotated[
 Types = Annotated[list[EventType], Meta(extra_json_schema={"minItems": 1})]
 Accounts = Annotated[list[Pattern], Meta(extra_json_schema={"maxItems": PATTERNS_MAX})]
 Description = Annotated[str, Meta(extra_json_schema={"maxLength": DESCRIPTION_LENGTH_MAX})]
-Secret = Annotated[str, Meta(description="Shown this once; signs as standardwebhooks.com has it.")]
+Secret = Annotated[str, Meta(description="Shown only now; signs by the standard of standardwebhooks.com.")]
 
 
 class CloudEvent(Struct):
@@ -34,7 +34,7 @@ class CloudEvent(Struct):
     id: Annotated[str, Meta(description="<partition>.<seq>.<index>; the same at every repeat.")]
     source: str
     type: str
-    subject: Annotated[str, Meta(description="An account; of one, events come in order.")]
+    subject: Annotated[str, Meta(description="An account; the events of one account come in order.")]
     time: Time
     datacontenttype: str
     data: dict[str, Any]
@@ -42,7 +42,7 @@ class CloudEvent(Struct):
 
 class Events(Struct):
     events: list[CloudEvent]
-    next: Annotated[str, Meta(description="What the next call says as `after`.")]
+    next: Annotated[str, Meta(description="The value of `after` for the next call.")]
 
 
 class CreateWebhookRequest(Struct, forbid_unknown_fields=True):
@@ -126,7 +126,7 @@ WAIT_S_MAX: Final = 30
 
 _TYPE: Final = "|".join(name.replace(".", "[.]") for name in TYPES)
 _WebhookId = Annotated[str, Meta(extra_json_schema={"pattern": "^wh_[0-9a-f]{24}$"})]
-_Opaque = Annotated[str, Meta(description="As the answer before said it.")]
+_Opaque = Annotated[str, Meta(description="As given by the answer before.")]
 
 #: Query and path parameters of these endpoints -> type.
 PARAMETERS: Final[dict[str, Any]] = {
@@ -136,7 +136,7 @@ PARAMETERS: Final[dict[str, Any]] = {
     "types": Annotated[
         str,
         Meta(
-            description="Types of events, with commas between.",
+            description="Types of events, separated by commas.",
             extra_json_schema={"pattern": f"^({_TYPE})(,({_TYPE}))*$"},
         ),
     ],

@@ -8,7 +8,7 @@ from wallet_engine.http.wire import AccountId, Balance, CurrencyCode, DurableBal
 
 
 class AsOf(Struct):
-    """Until when an answer about the past is complete."""
+    """The time until which an answer about the past is complete."""
 
     #: RFC 3339, UTC.
     at: str
@@ -16,7 +16,7 @@ class AsOf(Struct):
 
 
 class Transaction(Struct, omit_defaults=True):
-    """What one transfer did to one account."""
+    """The effect of one transfer on one account."""
 
     transaction_id: TransactionId
     type: Literal["transfer", "capture", "refund", "group", "deposit", "withdrawal", "clawback"]
@@ -44,7 +44,7 @@ class Transactions(Struct):
 
 
 class Transfer(Struct, omit_defaults=True):
-    """A transfer as it stands in the history; of a group each leg is one."""
+    """A transfer in the history; each leg of a group is one."""
 
     transaction_id: TransactionId
     type: Literal["transfer", "capture", "refund", "group", "deposit", "withdrawal", "clawback"]
@@ -75,7 +75,7 @@ class Holds(Struct):
 
 
 class PastBalance(DurableBalance):
-    """The balance of a time."""
+    """A balance at a past time."""
 
     at: str
     as_of: AsOf

@@ -53,7 +53,7 @@ def test_events_and_where_the_next_ones_are(events_app: ASGIApp, double: EventsD
 
 
 def test_events_that_were_removed_are_410(events_app: ASGIApp, double: EventsDouble) -> None:
-    for error, why in ((EventsRemoved(), "were removed: "), (OfAnotherLog(), "of another log: ")):
+    for error, why in ((EventsRemoved(), "were removed: "), (OfAnotherLog(), "belongs to another log: ")):
         double.answers["read"] = error
         response = call(events_app, "GET", "/v1/events?after=MTIuMw")
         assert_problem(response, 410, "events_expired")
