@@ -270,7 +270,7 @@ def test_drain_and_rebalance_are_interrupted_and_gone_on_with(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     [moving] = answer("moves", *flags)["moves"]
     refused = refusal(admin("move", str(moving["partition"]), shard, *flags, "--yes"))
-    assert "is on its way already: wallet-admin resume" in refused
+    assert "is being moved already: wallet-admin resume" in refused
     answer(verb, str(moving["partition"]), *flags, "--yes")
     answer("rebalance", *flags, "--yes")
     with cluster_directory(cluster) as directory:

@@ -114,12 +114,12 @@ ROWS = {
     ),
     "serve-open-door": Row(
         "engine serve --map-file {dir}/fit.json --host 0.0.0.0 --port 0",
-        "--host 0.0.0.0 is open to other machines, and callers need not say who they are: "
+        "--host 0.0.0.0 is open to other machines, and callers need not identify themselves: "
         "make keys with wallet-admin key create, or add --insecure",
     ),
     "journal-open-door": Row(
         "engine journal --map-file {dir}/fit.json --directory {dir}/open --host 0.0.0.0",
-        "--host 0.0.0.0 is open to other machines, and callers need not say who they are",
+        "--host 0.0.0.0 is open to other machines, and callers need not identify themselves",
     ),
     "serve-password-file-of-everybody": Row(
         f"engine serve {NO_ZOOKEEPER} --zookeeper-user u --zookeeper-password-file {{dir}}/readable",

@@ -86,7 +86,7 @@ def test_the_runbook_is_walked_while_payments_go_on(
     def walk() -> None:
         lose_zookeeper(cluster)
         shards = [f"--shard={node['shard']}={node['address']}" for node in cluster.processes("redis")]
-        assert "put it back with wallet-admin restore" in refusal(admin("init", *shards, *flags, "--yes"))
+        assert "restore it with wallet-admin restore" in refusal(admin("init", *shards, *flags, "--yes"))
         assert "run wallet-admin init, or if its tree was lost wallet-admin restore" in refusal(
             admin("status", *flags)
         )

@@ -44,7 +44,7 @@ def test_a_transfer_is_found_by_its_id_alone(api: WalletApi, flags: list[str]) -
     said = refusal(admin("transfer", twice, *flags))
     assert f"give --from {' or '.join(sorted((ann, bob)))}" in said
     assert answer("transfer", twice, "--from-account", bob, *flags)["status"] == "paid"
-    assert "nobody has a transfer" in refusal(admin("transfer", new_id(), *flags))
+    assert "no account has a transfer" in refusal(admin("transfer", new_id(), *flags))
 
 
 def test_a_refused_credit_is_shown_with_its_refund(api: WalletApi, flags: list[str]) -> None:

@@ -167,7 +167,7 @@ def test_pending_says_what_an_open_transfer_waits_for(
             moves = advised(
                 patient, document, "payments", "partition 3 on s1 cannot be paid: moving", tmp_path
             )
-            assert "no partition is on its way" in moves
+            assert "no partition is being moved" in moves
         assert paying.result().status == 200
         assert answer("transfer", paid, "--from", ann, *patient.flags)["status"] == "paid"
 

@@ -54,7 +54,7 @@ def test_open_holds_of_an_account_and_one_that_has_ended(api: WalletApi, flags: 
             ("hold", "22222222-2222-4222-8222-222222222222", "--account", "ann"),
             "that is open or still remembered",
         ),
-        (("holds", "@bank"), "can hold nothing"),
+        (("holds", "@bank"), "cannot have holds"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(flags: list[str], words: tuple[str, ...], said: str) -> None:

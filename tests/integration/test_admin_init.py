@@ -69,7 +69,7 @@ def test_a_new_cluster(redis_cluster: RedisClusterFactory, tmp_path: Path, opene
 
     before = (tmp_path / "map.json").read_bytes()
     said = refusal(admin("init", *flags, "--partitions", "16", "--yes"))
-    assert "there is an initialised cluster already, left as it is" in said
+    assert "there is an initialised cluster already, which was not changed" in said
     assert (tmp_path / "map.json").read_bytes() == before
 
 

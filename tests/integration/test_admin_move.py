@@ -301,8 +301,8 @@ def test_what_is_refused_changes_nothing(cluster: DevCluster, flags: list[str]) 
         (("drain", "s9"), "there is no shard s9"),
         (("remove-shard", "s9"), "there is no shard s9"),
         (("remove-shard", home), "still serves"),
-        (("resume", "0"), "partition 0 is not on its way: wallet-admin moves lists those that are"),
-        (("abort", "0"), "partition 0 is not on its way"),
+        (("resume", "0"), "partition 0 is not being moved: wallet-admin moves lists the moves in progress"),
+        (("abort", "0"), "partition 0 is not being moved"),
     ):
         assert said in refusal(admin(*words, *flags, "--yes"))
     assert admin("move", "0", other, *flags, input="n\n").exit_code == 1

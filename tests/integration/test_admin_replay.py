@@ -84,7 +84,7 @@ def test_a_past_moment(cluster: LiveCluster, tmp_path: Path) -> None:
         (("--partition", "1", "--at", "99"), "partition 1 ends at seq 4"),
         (("--partition", "1", "--at", "0"), "the first entry of a partition has 1"),
         (("--at", "yesterday"), "neither a sequence number"),
-        (("--at", "2099-01-01"), "is still to come"),
+        (("--at", "2099-01-01"), "is in the future"),
         (
             ("--at", "2001-01-01"),
             "nothing had happened by 2001-01-01T00:00:00.000Z, the first entry is of 20",

@@ -80,10 +80,10 @@ def _check_formable(node: Member, ids: set[str], primary: Member, wanted: Sequen
     if misplaced:
         where = slots_text(joined(range(slot, slot + 1) for slot in misplaced))
         raise ConfigError(
-            f"Redis at {node.address} owns slots {where}, which belong elsewhere: the slots were laid otherwise "
-            f"(redis-cli --cluster create does): start the nodes anew, each with an empty --dir"
+            f"Redis at {node.address} owns slots {where}, which must be on other nodes: the slots were assigned "
+            f"differently, as redis-cli --cluster create does: start the nodes again, each with an empty --dir"
         )
     if not node.is_primary and (node is primary or node.primary_id != primary.node_id):
         raise ConfigError(
-            f"Redis at {node.address} is a replica of another node than it is to be: give one with an empty --dir"
+            f"Redis at {node.address} is a replica of another node than planned: give a node with an empty --dir"
         )

@@ -115,6 +115,6 @@ def _check_slots(planned: Sequence[PlannedShard]) -> None:
             )
     if complaints:
         raise ConfigError(
-            f"{'; '.join(complaints)}: wallet-admin cluster form lays them so on new nodes; "
+            f"{'; '.join(complaints)}: wallet-admin cluster form assigns them so on new nodes; "
             f"redis-cli --cluster reshard moves them"
         )

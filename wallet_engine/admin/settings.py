@@ -56,7 +56,7 @@ def settings_of(config: ClusterConfig) -> list[Setting]:
         Setting(
             "stream-entries-max",
             config.stream_entries_max,
-            "entries of a partition that are in Redis and not on disk, past which it takes no new work",
+            "entries of a partition in Redis and not on disk; with more it takes no new work",
         ),
         Setting(
             "partitions", config.partitions, "fixed by init", "it decides in which partition each account is"
@@ -64,7 +64,7 @@ def settings_of(config: ClusterConfig) -> list[Setting]:
         Setting(
             SYSTEM_ACCOUNTS,
             ",".join(config.system_accounts),
-            "system accounts that there are; any other is for the role admin alone",
+            "system accounts that exist; only the role admin may use others",
         ),
     ]
 
@@ -132,10 +132,12 @@ def _no_recovery(directory: Directory) -> Iterator[None]:
 
 def _check_nothing_old_is_open(found: Survey, age_ms_max: int) -> None:
     if any(p.state == "unreachable" for p in found.partitions):
-        raise ConfigError("not every shard answers, so what is open is not known: see wallet-admin doctor")
+        raise ConfigError("not every shard answers, so open entries are not known: see wallet-admin doctor")
     old = [e for e in find_open_entries(found) if e.age_ms is None or e.age_ms > age_ms_max]
     if old:
-        raise ConfigError(f"{len(old)} entries are open for too long to change it: see wallet-admin pending")
+        raise ConfigError(
+            f"{len(old)} entries are open for too long: end them first, see wallet-admin pending"
+        )
 
 
 def _check_level(found: Survey, copies: set[str], quorum: int) -> None:

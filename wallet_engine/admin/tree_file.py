@@ -129,7 +129,7 @@ def take_backup(directory: Directory) -> Backup:
         nodes = tuple(_nodes(directory.tree, ROOT))
         if nodes == tuple(_nodes(directory.tree, ROOT)):
             return Backup(FORMAT, time.time_ns() // 1_000_000, socket.gethostname(), _digest(nodes), nodes)
-    raise ConfigError("the tree changed while it was read, again and again: try again")
+    raise ConfigError("the tree kept changing while it was read: try again")
 
 
 def write_backup(backup: Backup, path: Path) -> None:
@@ -210,7 +210,7 @@ def copies_in_force(
     if present.version >= 0:
         if stated is not None and set(stated) != set(present.copies):
             raise ConfigError(
-                f"the list of journal copies is there, {_named(present.copies)}: leave --journal-copies out"
+                f"the tree lists the journal copies {_named(present.copies)}: leave out --journal-copies"
             )
         return MembersText(present.copies, present.replaced)
     if stated is None:
@@ -222,7 +222,7 @@ def copies_in_force(
             )
         return old
     if again := set(stated) & set(old.replaced):
-        raise ConfigError(f"journal copy {_named(again)} was replaced: it never counts again")
+        raise ConfigError(f"journal copy {_named(again)} was replaced: it can never count again")
     if unnamed := set(running) - set(stated):
         raise ConfigError(f"journal copy {_named(unnamed)} runs: name it, or stop it if it did not count")
     gone = tuple(name for name in old.copies if name not in stated)
@@ -315,7 +315,7 @@ def _owners(states: Iterable[ShardState]) -> dict[int, str]:
         client.close()
     if not views:
         raise ConfigError(
-            "no Redis node of the backup answers: start Redis first, it says where the partitions are"
+            "no Redis node of the backup answers: start Redis first, which knows where the partitions are"
         )
     return claimed_slots(views)
 

@@ -109,7 +109,7 @@ def _end_late(stop_s_max: float) -> None:
     for thread, frame in sys._current_frames().items():
         if thread != threading.get_ident():
             stacks.write("".join(traceback.format_stack(frame, _FRAMES_SHOWN)))
-    log.error("does not stop: ended as it stands", after_s=stop_s_max, stacks=stacks.getvalue())
+    log.error("does not stop in time: ended by force", after_s=stop_s_max, stacks=stacks.getvalue())
     os._exit(1)
 
 
@@ -145,7 +145,7 @@ def check_closed_door(host: str, closing: str, *, closed: bool, insecure: bool) 
         log.warning("insecure: anyone who can reach this address is let in", host=host)
     elif not closed and not is_loopback(host):
         raise ConfigError(
-            f"--host {host} is open to other machines, and callers need not say who they are: "
+            f"--host {host} is open to other machines, and callers need not identify themselves: "
             f"{closing}, or add --insecure"
         )
 

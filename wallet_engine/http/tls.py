@@ -46,9 +46,9 @@ class Certificates:
                 seen = self._look()
                 if seen != self._seen:
                     self._seen, self._current = seen, self._read()
-                    log.info("certificates were read anew", cert=str(self._cert))
+                    log.info("certificates reloaded", cert=str(self._cert))
             except ConfigError as error:
-                log.error("the certificates stay as they were", error=str(error))
+                log.error("certificates not reloaded, the old ones stay in use", error=str(error))
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         connection.context = self._current

@@ -84,8 +84,8 @@ def test_balance(
             (ALICE, "USD", "--at", "2026-11-21T09:59:59"),
             "at 2026-11-21T09:59:59.000Z: the first entry is of 2026-11-21T10:00:00.000Z",
         ),
-        ((ALICE, "USD", "--at", "2099-01-01"), "2099-01-01T00:00:00.000Z is still to come, it is 20"),
-        (("@bank", "USD", "--at", "2099-01-01"), "leave --at out for what is known now"),
+        ((ALICE, "USD", "--at", "2099-01-01"), "2099-01-01T00:00:00.000Z is in the future, it is 20"),
+        (("@bank", "USD", "--at", "2099-01-01"), "leave out --at for the present balance"),
         ((ALICE, "USD", "--at", "5"), f"partition 0 ({ALICE}) ends at seq 4"),
         ((ALICE, "USD", "--at", "teatime"), "neither a sequence number"),
         ((ALICE, "USD", "--at", "2026-02-30"), "neither a sequence number"),
@@ -144,7 +144,7 @@ def test_behind_the_end_of_a_journal_that_nobody_writes_nothing_is_known(tmp_pat
     )
     assert answer(*words, "2026-11-21T10:00:01Z")["balance"] == "0.00"
     said = refusal(admin(*words, "2026-11-21T10:00:01.001Z"))
-    assert "ends at 2026-11-21T10:00:01.000Z and nobody writes it" in said
+    assert "ends at 2026-11-21T10:00:01.000Z and no process writes it" in said
 
 
 def test_a_damaged_journal_gives_no_balance(cluster: tuple[Path, MadeJournal]) -> None:

@@ -74,7 +74,7 @@ def test_nor_what_takes_something_away_for_good(
         (["audit"], "nothing was changed yet"),
         (["config", "history"], "nothing was set yet"),
         (["key", "list"], "no keys"),
-        (["moves"], "no partition is on its way"),
+        (["moves"], "no partition is being moved"),
     ],
     ids=str,
 )

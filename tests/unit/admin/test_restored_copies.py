@@ -33,7 +33,12 @@ def test_taken(present: Members, running: str, stated: str | None, expected: Mem
         (NO_LIST, "", None, "those that run are none"),
         (NO_LIST, "j1 j2 j4", "j1 j2 j3", "journal copy j4 runs: name it, or stop it"),
         (NO_LIST, "j1 j2", "j0 j1 j2", "journal copy j0 was replaced"),
-        (Members(7, ("j1", "j4")), "j1 j4", "j1 j2 j3", "is there, j1, j4: leave --journal-copies out"),
+        (
+            Members(7, ("j1", "j4")),
+            "j1 j4",
+            "j1 j2 j3",
+            "the journal copies j1, j4: leave out --journal-copies",
+        ),
     ],
 )
 def test_refused(present: Members, running: str, stated: str | None, said: str) -> None:

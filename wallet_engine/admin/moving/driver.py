@@ -309,7 +309,7 @@ class Driver:
                     f"{error}; partition {self._partition} stays frozen until ZooKeeper is back and the journal "
                     f"process has looked at it: then wallet-admin resume {self._partition}"
                 ) from None
-        raise Setback("the map was changed by others again and again")
+        raise Setback("the map kept being changed by others")
 
     def _switched_after_all(self, move: Move, give_up: list[bool]) -> bool:
         """Whether a switch without an answer was made. Raises `Setback` when it is certain that it never will be."""
@@ -334,7 +334,7 @@ class Driver:
                 self._directory.replace_map(partition_map, partition_map)  # the same map, as a newer version
                 source.thaw(self._token)
                 return stored
-        raise Setback("the map was changed by others again and again")
+        raise Setback("the map kept being changed by others")
 
     def _open(self, target: Target, epoch: int) -> None:
         """Let the target serve; its slot comes first, so that the first operation finds it."""
@@ -457,7 +457,7 @@ class Driver:
         stored = self._moves.get(self._partition)
         if stored is None:
             raise ConfigError(
-                f"partition {self._partition} is not on its way: wallet-admin moves lists those that are"
+                f"partition {self._partition} is not being moved: wallet-admin moves lists the moves in progress"
             )
         return self._record(stored, token=self._token, driver=self._driver)
 

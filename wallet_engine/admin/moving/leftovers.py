@@ -137,12 +137,12 @@ def _owner(address: str, slot: int) -> str:
     except (RedisError, OSError) as error:
         raise ConfigError(f"Redis at {address} {hindrance_of(error).text}; give the command again") from None
     if slot not in owners:
-        raise ConfigError(f"nobody has slot {slot}: see wallet-admin doctor")
+        raise ConfigError(f"no node owns slot {slot}: see wallet-admin doctor")
     return owners[slot]
 
 
 def _show(document: Mapping[str, Any], foreign: bool) -> Any:
-    whose = "that are not the engine's" if foreign else "that nobody reaches"
+    whose = "that are not the engine's" if foreign else "that nothing reaches"
 
     def show(console: Console) -> None:
         for name in document["keys"]:

@@ -144,8 +144,8 @@ def _ask(client: redis.Redis, partition: int, keys: PartitionKeys, source: str, 
     found = keys_in_slot(client, slot_of(keys.tag))
     if foreign := [shown(name) for name in found if not is_engines(name, keys.tag)]:
         raise ConfigError(
-            f"in the slot of partition {partition} are keys that no partition has ({', '.join(foreign[:3])}): "
-            f"wallet-admin doctor says how they are removed"
+            f"the slot of partition {partition} has keys that are not the engine's ({', '.join(foreign[:3])}): "
+            f"wallet-admin doctor says how to remove them"
         )
     names = [name.decode() for name in found]
     hashes = [name for name in names if name.partition(":")[0] in (BALANCE, SEEN)]

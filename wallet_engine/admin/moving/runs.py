@@ -110,7 +110,7 @@ def _advice(directory: Directory, partition: int, left: int) -> str:
         return f"see wallet-admin moves, then wallet-admin resume {partition}{rest}"
     home = f"partition {partition} serves on {partition_map.shard_of(partition)}"
     if stored is None:
-        return f"{home}, and nothing of it is on its way{rest}"
+        return f"{home}, and no move of it is in progress{rest}"
     if stored.move.committed(partition_map):
         return f"{home} already, finish its move with wallet-admin resume {partition}{rest}"
     return f"go on with wallet-admin resume {partition}, or undo it with wallet-admin abort {partition}{rest}"

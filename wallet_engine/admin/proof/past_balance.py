@@ -117,11 +117,11 @@ def check_moment(journal: Path, at: AtSeq | AtTime | None, *, live: bool) -> Non
     when = time_text(at.time_ms)
     if live:
         raise ConfigError(
-            f"{when} is still to come, it is {time_text(now_ms)}: leave --at out for what is known now"
+            f"{when} is in the future, it is {time_text(now_ms)}: leave out --at for the present balance"
         )
     raise ConfigError(
-        f"{journal} ends at {time_text(newest_ms)} and nobody writes it, so what had happened by {when} is not known "
-        f"from it: leave --at out for its end, or give --journal the directory of a live copy"
+        f"{journal} ends at {time_text(newest_ms)} and no process writes it, so it may lack entries before {when}: "
+        f"leave out --at for its end, or give --journal the directory of a live copy"
     )
 
 
@@ -160,8 +160,8 @@ def past_balance(
     if is_system(account):
         if isinstance(at, AtSeq):
             raise ConfigError(
-                f"{account} is a system account, part of every partition: a sequence number says nothing "
-                f"about it, give a time to --at"
+                f"{account} is a system account, part of every partition: it has no sequence "
+                f"number, give a time to --at"
             )
         return _system_balance(journal, partitions, account, currency, at, durable)
     partition = partition_of(account, partitions)

@@ -214,7 +214,7 @@ def _check_no_move(directory: Directory, name: str) -> None:
     for stored in directory.moves.all():
         if name in (stored.move.source, stored.move.target):
             raise ConfigError(
-                f"partition {stored.move.partition} is on its way from {stored.move.source} to "
+                f"partition {stored.move.partition} is being moved from {stored.move.source} to "
                 f"{stored.move.target}: finish or abort that first, see wallet-admin moves"
             )
 
@@ -231,7 +231,7 @@ def _remove(directory: Directory, shard: Shard) -> None:
             directory.replace_map(partition_map, partition_map)
             return
     directory.put_shard(shard)
-    raise ConfigError(f"the map was changed by others again and again: shard {shard.name} stays, try again")
+    raise ConfigError(f"the map kept being changed by others: shard {shard.name} stays, try again")
 
 
 def _ids_of_all(found: Mapping[str, Membership | None], members: Sequence[str]) -> list[str]:

@@ -164,7 +164,7 @@ def list_issued(folder: Path, json: bool) -> None:
         click.echo(msgspec.json.encode({"issued": document}))
         return
     if not document:
-        click.echo("nothing was issued, or by a release that did not write it down")
+        click.echo("nothing was issued, or only by a release that kept no list")
     for row in document:
         click.echo(
             f"{row['principal']}: {row['serial']}, until {row['ends']}{', revoked' if row['revoked'] else ''}"
@@ -204,13 +204,13 @@ def revoke(
     found = Authority(folder)
     serials: set[int] = set()
     if (role is None) != (name is None) or (role is not None and file is not None):
-        raise ConfigError("give ROLE and ID, or --cert FILE, or neither for a list that names nobody more")
+        raise ConfigError("give ROLE and ID, or --cert FILE, or neither for a list without new certificates")
     if role is not None and name is not None:
         principal = str(checked(role, name))
         serials = {int(row.serial, 16) for row in found.issued() if row.principal == principal}
         if not serials:
             raise ConfigError(
-                f"nothing was issued to {principal}, or by a release that did not write it down: give --cert FILE"
+                f"nothing was issued to {principal}, or only by a release that kept no list: give --cert FILE"
             )
     elif file is not None:
         serials = {serial_in(file)}

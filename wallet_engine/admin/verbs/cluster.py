@@ -74,7 +74,9 @@ def form(session: Session, texts: tuple[str, ...], partitions: int) -> None:
         )
         session.answer(
             {"formed": False, "standing": standing, **document},
-            lambda console: console.print(f"these nodes are a cluster already, left as it is: {said}"),
+            lambda console: console.print(
+                f"these nodes are a cluster already, which was not changed: {said}"
+            ),
         )
         return
     for shard in shards:

@@ -98,7 +98,7 @@ def _partition(directory: Directory, account_id: str) -> "tuple[redis.Redis, Par
     except InvalidInput as error:
         raise ConfigError(error.detail) from None
     if is_system(account_id):
-        raise ConfigError(f"{account_id} is a system account, which can hold nothing")
+        raise ConfigError(f"{account_id} is a system account, which cannot have holds")
     count = directory.config().partitions
     partition = partition_of(account_id, count)
     _, address = primary_of_partition(directory, partition)

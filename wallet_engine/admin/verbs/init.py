@@ -88,7 +88,7 @@ def init(
     with session.directory() as directory:
         if directory.initialised:
             raise ConfigError(
-                "there is an initialised cluster already, left as it is: see wallet-admin status"
+                "there is an initialised cluster already, which was not changed: see wallet-admin status"
             )
         if roles is None and not insecure:
             _check_closed(session.zookeeper)
@@ -138,7 +138,7 @@ def _check_new(planned: list[PlannedShard]) -> None:
             for name in client.scan_iter(match="meta{*}", count=1000):
                 raise ConfigError(
                     f"Redis at {shard.primary.address} holds partitions of a cluster ({name}): if its tree in "
-                    f"ZooKeeper was lost, put it back with wallet-admin restore; a new cluster begins on empty nodes"
+                    f"ZooKeeper was lost, restore it with wallet-admin restore; a new cluster starts on empty nodes"
                 )
 
 

@@ -83,7 +83,7 @@ def _facts(session: Session, directory: Directory, source: JournalSource) -> Fac
         final = asyncio.run(final_seqs(source.info))
     elif copies:
         raise ConfigError(
-            f"journal copy {own} does not run, and there are others: start it, it knows what a quorum has"
+            f"journal copy {own} does not run, and there are others: start it, it knows which entries a quorum has"
         )
     else:
         final = ends_of(source.directory)

@@ -152,7 +152,7 @@ def moves(session: Session) -> None:
             table.add_row(
                 *(str(one.partition), one.source, one.target, one.state, f"{age_s:.0f} s", one.driver, can)
             )
-        console.print(table if found else "no partition is on its way")
+        console.print(table if found else "no partition is being moved")
 
     session.answer({"moves": [_move_document(s.move, s.move.partition in switched) for s in found]}, show)
 
@@ -204,7 +204,7 @@ def abort(session: Session, partition: int) -> None:
         console.print(f"partition {partition} stays on {undone.move.source}")
         if undone.left:
             console.print(
-                f"what was copied to {undone.move.target} is still there, and harms nobody: {undone.left}",
+                f"the copy on {undone.move.target} is still there, and does no harm: {undone.left}",
                 soft_wrap=True,
             )
 
@@ -237,7 +237,7 @@ def _refuse_on_its_way(directory: Directory, partitions: Iterable[int]) -> None:
     for partition in partitions:
         if directory.moves.get(partition) is not None:
             raise ConfigError(
-                f"partition {partition} is on its way already: "
+                f"partition {partition} is being moved already: "
                 f"wallet-admin resume {partition}, or wallet-admin abort {partition}"
             )
 
@@ -248,7 +248,9 @@ def _chosen(directory: Directory, partition: int | None) -> list[StoredMove]:
         return directory.moves.all()
     stored = directory.moves.get(partition)
     if stored is None:
-        raise ConfigError(f"partition {partition} is not on its way: wallet-admin moves lists those that are")
+        raise ConfigError(
+            f"partition {partition} is not being moved: wallet-admin moves lists the moves in progress"
+        )
     return [stored]
 
 

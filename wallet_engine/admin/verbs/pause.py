@@ -102,7 +102,7 @@ def _wait(directory: Directory, services: list[ServiceInfo], paused: bool) -> No
         there = directory.services()
         return all(_says(info) is paused for info in services if info.service_id in there)
 
-    wait_until(seen, "an API process has not heard of it", SEEN_S_MAX)
+    wait_until(seen, "an API process has not noticed the change", SEEN_S_MAX)
 
 
 def _says(info: ServiceInfo) -> bool | None:

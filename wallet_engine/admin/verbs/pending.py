@@ -111,11 +111,11 @@ def _show(
             soft_wrap=True,
         )
     for shard, why in unasked.items():
-        console.print(f"! nothing is known of shard {shard}: it {why}", style="bold", soft_wrap=True)
+        console.print(f"! shard {shard} is not in this list: it {why}", style="bold", soft_wrap=True)
     stuck = sum(entry.age_ms is None or entry.age_ms > YOUNG_MS for entry in entries)
     if not entries and not groups:
         what = f"nothing has been open for {older_than:g} s" if older_than else "nothing is open"
-        console.print(f"{what}, where it was asked" if unasked else what)
+        console.print(f"{what} on the other shards" if unasked else what)
     else:
-        older = f"{stuck} of them for longer than {YOUNG_MS // 1000} s, or nobody knows since when"
+        older = f"{stuck} of them for longer than {YOUNG_MS // 1000} s, or for an unknown time"
         console.print(f"{len(entries)} open entries, {older}")

@@ -73,7 +73,7 @@ def rebuild(session: Session, partition: int, accept: int | None, timeout: float
             def rebuilt() -> bool:
                 meta = meta_of(directory, partition, (*FIELDS, "fault"))
                 if meta["fault"]:
-                    raise ConfigError(f"partition {partition} does not come out as recorded: {meta['fault']}")
+                    raise ConfigError(f"partition {partition} does not replay as recorded: {meta['fault']}")
                 return meta["state"] == "live" and int(meta["epoch"] or 0) > epoch
 
             wait_until(rebuilt, f"partition {partition} is being rebuilt, see the journal's log", timeout)

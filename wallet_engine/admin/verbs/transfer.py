@@ -72,7 +72,7 @@ def _payer(found: Survey, source: Path | None, transaction_id: str) -> str:
     payers = payers_of(found, source, pack_transaction_id(transaction_id))
     if not payers:
         looked = "" if source is not None else "; there is no journal on this host: give --journal DIR"
-        raise ConfigError(f"nobody has a transfer {transaction_id} that is remembered{looked}")
+        raise ConfigError(f"no account has a transfer {transaction_id} that is remembered{looked}")
     if len(payers) > 1:
         raise ConfigError(f"several accounts have a transfer of this id: give --from {' or '.join(payers)}")
     return payers[0]
