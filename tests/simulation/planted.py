@@ -398,7 +398,7 @@ BUGS: Final = (
         "G1 G8",
         planted_method(Reader, "durable", _read_before_receipt),
         100,
-        seed_min=18,
+        seed_min=28,
     ),
     Bug(
         "unknown outcome answered as a decline",
@@ -440,6 +440,7 @@ BUGS: Final = (
         100,
         _DEADLY,
         (3, 2),
+        seed_min=5,
     ),
     Bug(
         "streams are trimmed behind the fastest copy",
@@ -448,6 +449,7 @@ BUGS: Final = (
         100,
         ("process_paused", "journal_killed"),
         (2, 2),
+        seed_min=9,
     ),
     Bug(
         "a prepared group expires",
@@ -489,6 +491,7 @@ BUGS: Final = (
         50,
         _INTERRUPTING,
         changes={"holds": True},
+        seed_min=3,
     ),
     *(
         Bug(

@@ -88,7 +88,7 @@ BUGS: Final = (
         100,
         ("redis_empty", "redis_flushed"),
         changes={"payments_per_caller": 12, "fault_gap_steps": 400},
-        seed_min=22,
+        seed_min=28,
     ),
     Bug(
         "payers whose names are alike share what is remembered",

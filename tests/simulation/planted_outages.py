@@ -170,7 +170,7 @@ BUGS: Final = (
         _close_looks_at_nothing_open,
         40,
         outage="shard_stopped",
-        seed_min=22,
+        seed_min=23,
     ),
     Bug(
         "what Redis refused may have run",
