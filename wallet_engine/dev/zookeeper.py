@@ -15,6 +15,8 @@ from wallet_engine.dev.state import OWNER_ONLY
 
 START_S_MAX: Final = 30.0
 ANSWER_S_MAX: Final = 2.0
+#: While it starts. It may accept a connection that it never answers; another one is answered soon after.
+START_ANSWER_S_MAX: Final = 0.5
 HEAP_MIB_MAX: Final = 256
 CONFIG_NAME: Final = "zoo.cfg"
 
@@ -96,13 +98,13 @@ class ZooKeeperProcess(PortedChild):
 
     def wait_serving(self) -> None:
         """Return when ZooKeeper serves. Raises `StartFailed`."""
-        self.wait_ready(self.serves, START_S_MAX)
+        self.wait_ready(lambda: self.serves(START_ANSWER_S_MAX), START_S_MAX)
 
-    def serves(self) -> bool:
+    def serves(self, answer_s_max: float = ANSWER_S_MAX) -> bool:
         """Whether ZooKeeper answers the command `srvr` with its mode, as it does once it serves requests."""
         with (
             contextlib.suppress(OSError),
-            socket.create_connection(("127.0.0.1", self.port), ANSWER_S_MAX) as link,
+            socket.create_connection(("127.0.0.1", self.port), answer_s_max) as link,
         ):
             link.sendall(b"srvr")
             answer = b""
