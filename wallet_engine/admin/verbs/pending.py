@@ -115,7 +115,7 @@ def _show(
     stuck = sum(entry.age_ms is None or entry.age_ms > YOUNG_MS for entry in entries)
     if not entries and not groups:
         what = f"nothing has been open for {older_than:g} s" if older_than else "nothing is open"
-        console.print(f"{what} on the other shards" if unasked else what)
+        console.print(f"{what} on the shards that answer" if unasked else what)
     else:
         older = f"{stuck} of them for longer than {YOUNG_MS // 1000} s, or for an unknown time"
         console.print(f"{len(entries)} open entries, {older}")
