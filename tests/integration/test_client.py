@@ -70,6 +70,10 @@ def test_accounts(wallet: Wallet, name: Name) -> None:
     (shown,) = patched.balances
     assert patched.metadata == wallet.account(account).metadata == {"why": "loyal"}
     assert (shown.overdraft_limit, shown.max_balance) == (60, 900)
+    (shown,) = wallet.patch_account(account, max_balance=None).balances
+    assert (shown.overdraft_limit, shown.max_balance) == (60, None)
+    assert wallet.patch_account(account, overdraft_limit=None, metadata=None).metadata is None
+    assert wallet.account(account).balances[0].overdraft_limit == 0
     wallet.open_account(account, "EUR")
     assert [b.currency for b in wallet.account(account).balances] == ["EUR", "JPY"]
     assert wallet.freeze_account(account).status == "frozen"

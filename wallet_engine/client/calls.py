@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 from uuid import UUID, uuid4
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from wallet_engine.client.types import (
     Account,
@@ -184,21 +185,20 @@ def patch_account(
     account_id: str,
     *,
     currency: str | None = None,
-    overdraft_limit: Amount | None = None,
-    max_balance: Amount | None = None,
-    metadata: Mapping[str, str] | None = None,
+    overdraft_limit: Amount | UnsetType | None = UNSET,
+    max_balance: Amount | UnsetType | None = UNSET,
+    metadata: Mapping[str, str] | UnsetType | None = UNSET,
 ) -> Call[Account]:
     """Change the limits of an account in one currency, or replace its metadata. Its balance does not change.
 
-    `currency` may be left out when the account has only one. A value that is None stays as it is. A lowered limit
-    stops new payments only. Raises `AccountNotFound`, `AccountClosed`.
+    `currency` may be left out when the account has only one. A value that is not given stays as it is. None removes
+    it: no overdraft, no maximum, no metadata. A lowered limit stops new payments only. Raises `AccountNotFound`,
+    `AccountClosed`.
     """
-    body = body_of(
-        currency=currency,
-        overdraft_limit=limit_text(overdraft_limit),
-        max_balance=limit_text(max_balance),
-        metadata=metadata,
-    )
+    given = {"currency": UNSET if currency is None else currency, "metadata": metadata}
+    for name, limit in (("overdraft_limit", overdraft_limit), ("max_balance", max_balance)):
+        given[name] = limit if isinstance(limit, UnsetType) else limit_text(limit)
+    body = _encode({name: value for name, value in given.items() if value is not UNSET})
     return Call("PATCH", account_path(account_id), Account, body)
 
 

@@ -1,6 +1,7 @@
 """Each call of the HTTP API has a method, and both clients have the same methods."""
 
 import inspect
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from wallet_engine.client import AsyncWallet, OutcomeUnknown, Wallet, WalletError
+from wallet_engine.client import AsyncWallet, OutcomeUnknown, Wallet, WalletError, calls
 from wallet_engine.http.endpoints import ENDPOINTS
 
 #: Endpoints without a method: for monitoring, and for people.
@@ -66,6 +67,20 @@ def test_each_endpoint_has_a_method() -> None:
         if not any(method == m and re.fullmatch(template, path) for m, path in asked)
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("given", "body"),
+    [
+        ({"max_balance": None}, {"max_balance": None}),
+        ({"overdraft_limit": None, "currency": "USD"}, {"overdraft_limit": None, "currency": "USD"}),
+        ({"metadata": None, "max_balance": 7}, {"metadata": None, "max_balance": "7"}),
+        ({"overdraft_limit": 0}, {"overdraft_limit": "0"}),
+    ],
+    ids=str,
+)
+def test_a_patch_has_what_is_given_and_none_removes(given: dict[str, Any], body: dict[str, Any]) -> None:
+    assert json.loads(calls.patch_account("alice", **given).body or b"") == body
 
 
 def test_both_clients_have_the_same_methods() -> None:
