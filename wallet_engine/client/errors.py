@@ -56,7 +56,10 @@ class RateLimited(WalletError):
 
 
 class Unavailable(WalletError):
-    """No answer, or only refusals that say `retryable`, until the last try or the deadline."""
+    """No answer, or only refusals that say `retryable`, until the last try or the deadline.
+
+    Of a certificate that is not trusted (`untrusted_certificate`) it is raised at once.
+    """
 
 
 class OutcomeUnknown(Unavailable):

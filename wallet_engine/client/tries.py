@@ -1,11 +1,13 @@
 """Decides what follows a try of a call: its answer, its error, or another try and the wait before it.
 
 A call is retried after a broken connection, after 429, and after a problem that says `retryable`; after nothing else.
+A certificate that is not trusted is no broken connection: waiting does not mend it.
 All tries have the same transaction id, so nothing is done twice. A wait is what `Retry-After` asks for, plus a random
 time between 0 and a bound that doubles ("full jitter": Marc Brooker, "Exponential Backoff And Jitter", 2015).
 """
 
 import random
+import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -82,8 +84,14 @@ class Tries(Generic[T]):
         """The connection broke, or the answer did not come in time.
 
         `unreached`: the connection could not be made at all. After the last try it raises `Unavailable`, of a call that
-        may have changed something `OutcomeUnknown`.
+        may have changed something `OutcomeUnknown`. It raises at once if the service's certificate is not trusted.
         """
+        if distrust := _distrust(error):
+            untrusted = Unavailable("untrusted_certificate", _advice(distrust))
+            untrusted.__cause__ = error
+            # This try has sent nothing, but an earlier one may have.
+            failed = self._gave_up(untrusted) if self._made else untrusted
+            raise failed from failed.__cause__
         unavailable = Unavailable("no_answer", str(error) or type(error).__name__, retryable=True)
         unavailable.__cause__ = error
         return self._again(unavailable, 0.0, now_s, UNREACHED_WAIT_S_FIRST if unreached else WAIT_S_FIRST)
@@ -144,6 +152,22 @@ class Tries(Generic[T]):
         unknown.request_id, unknown.status = error.request_id, error.status
         unknown.__cause__ = error
         return unknown
+
+
+def _distrust(error: Exception) -> ssl.SSLCertVerificationError | None:
+    """The refusal of the service's certificate that is behind the error, if there is one."""
+    cause: object = error
+    while isinstance(cause, Exception) and not isinstance(cause, ssl.SSLCertVerificationError):
+        # The pool of httpcore drops the cause of its errors; it is their argument too.
+        cause = cause.__cause__ or next(iter(cause.args), None)
+    return cause if isinstance(cause, ssl.SSLCertVerificationError) else None
+
+
+def _advice(error: ssl.SSLCertVerificationError) -> str:
+    return (
+        f"the certificate of the service is not trusted: {error.verify_message}. If a private authority issued it, use "
+        f"tls=ssl.create_default_context(cafile=…); the URL must have a host name of the certificate"
+    )
 
 
 def _foreign(status: int, body: bytes, request_id: str | None) -> WalletError:
