@@ -1,5 +1,10 @@
 """The sink `parquet:`, read by DuckDB."""
 
+import asyncio
+import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -218,6 +223,97 @@ async def test_a_failure_leaves_no_half_of_an_entry_behind(
         await sink.close()
     assert files(tmp_path) == []
     await (await begun(tmp_path, written)).close()
+    assert ids_in(tmp_path) == await ids_of(written)
+
+
+async def two_hours(directory: Path, written: Written) -> tuple[ParquetSink, int]:
+    """A sink with two open hours of one group, and when the first can end."""
+    written.write(0, "+ o - alice - 0 USD", f"+ t {T[9]} @bank alice 1000 USD")
+    end_ms = (written.now_ms // HOUR_MS + 1) * HOUR_MS
+    written.write(0, f"+ t {T[1]} alice @fees 1 USD", after_ms=HOUR_MS)
+    return await begun(directory, written, 1), end_ms + GRACE_MS
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file can grow beyond 100 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("when", ["an hour ends", "the partitions change"])
+async def test_g9_an_hour_that_finds_the_disk_full_is_not_passed_over(tmp_path: Path, when: str) -> None:
+    """The next hour was committed at the close, with positions behind the events of the lost one."""
+    written = Written(1)
+    sink, until_ms = await two_hours(tmp_path, written)
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        await (sink.caught_up([0], until_ms) if when == "an hour ends" else sink.positions([0]))
+    await sink.close()
+    await (await begun(tmp_path, written, 1)).close()
+    assert ids_in(tmp_path) == await ids_of(written)
+    assert list((tmp_path / ".writing").iterdir()) == []
+
+
+async def test_a_full_disk_leaves_no_unfinished_file_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "ROWS_MAX", 1)
+    sink, _ = await two_hours(tmp_path, Written(1))
+    sink._broken = True
+    with full_disk():
+        await sink.close()
+    assert list((tmp_path / ".writing").iterdir()) == []
+
+
+async def test_g9_who_was_paused_before_its_commit_commits_no_file_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Written(1)
+    sink, _ = await two_hours(tmp_path, written)
+    other = ParquetSink(f"parquet:{tmp_path}", written, 1)
+    finish = parquet.Hour.finish
+
+    def overtaken(hour: parquet.Hour) -> bool:
+        rows = finish(hour)
+        Group(tmp_path, 0, other._arrow, other._files)  # another process opens the group now
+        return rows
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parquet.Hour, "finish", overtaken)
+        with pytest.raises(TakenOver):
+            await sink.close()
+    await (await begun(tmp_path, written, 1)).close()
+    assert ids_in(tmp_path) == await ids_of(written)
+
+
+async def test_the_end_of_the_process_waits_for_a_commit_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the open hour is committed before the one that ends, and its events come again."""
+    written = Written(1)
+    sink, until_ms = await two_hours(tmp_path, written)
+    reached, goes_on, sync = threading.Event(), threading.Event(), parquet._sync
+
+    def slow_sync(path: Path) -> None:
+        if not reached.is_set():
+            reached.set()
+            assert goes_on.wait(20)
+        sync(path)
+
+    monkeypatch.setattr(parquet, "_sync", slow_sync)
+    ending = asyncio.create_task(sink.caught_up([0], until_ms))
+    assert await asyncio.to_thread(reached.wait, 20)
+    ending.cancel()
+    await asyncio.gather(ending, return_exceptions=True)
+    closing = asyncio.create_task(sink.close())
+    await asyncio.wait((closing,), timeout=0.3)
+    goes_on.set()
+    await closing
+    await (await begun(tmp_path, written, 1)).close()
     assert ids_in(tmp_path) == await ids_of(written)
 
 

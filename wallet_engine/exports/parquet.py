@@ -18,8 +18,8 @@ import asyncio
 import fcntl
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -71,6 +71,8 @@ class ParquetSink:
         self._pace = Pace()
         self._open: dict[int, Group] = {}
         self._broken = False
+        #: The last work in a thread.
+        self._work: asyncio.Future[Any] | None = None
 
     def __repr__(self) -> str:
         return f"<ParquetSink {self._directory} {self._maker!r}>"
@@ -91,7 +93,7 @@ class ParquetSink:
         self._maker.keep(partitions)
         wanted = {partition % self._groups for partition in partitions}
         for number, group in list(self._open.items()):
-            await asyncio.to_thread(group.commit_all)
+            await self._in_thread(group.commit_all)
             if number not in wanted:
                 del self._open[number]
         for number in wanted - self._open.keys():
@@ -111,7 +113,7 @@ class ParquetSink:
         try:
             made = await self._maker.make(batch)
             new = [each for each in made if each.entry.seq > told[each.entry.partition].seq]
-            await asyncio.to_thread(self._add, new)
+            await self._in_thread(self._add, new)
             if self._pace.due():
                 await asyncio.to_thread(self._save, batch[-1].time_ms)
         except BaseException:
@@ -138,14 +140,21 @@ class ParquetSink:
         for number, group in self._open.items():
             mine = {partition for partition in self._maker.folded if partition % self._groups == number}
             if mine <= current:
-                await asyncio.to_thread(group.commit_until, at_ms - GRACE_MS)
+                await self._in_thread(group.commit_until, at_ms - GRACE_MS)
+
+    async def _in_thread(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Run the work, which changes groups, in a thread. Cancelling it does not end it: `close` waits for its end."""
+        self._work = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+        await asyncio.shield(self._work)
 
     async def close(self) -> None:
         """Commit the open hours, unless something failed: then their entries come again."""
         opened, self._open = self._open, {}
+        self._maker.keep(())
+        if self._work is not None:  # a cancelled call's thread goes on
+            await asyncio.wait((self._work,))
         for group in opened.values():
             await asyncio.to_thread(group.abandon if self._broken else group.commit_all)
-        self._maker.keep(())
 
 
 class Group:
@@ -198,12 +207,21 @@ class Group:
         self._hours.clear()
 
     def _commit(self, hour: int) -> None:
-        """Finish an hour's file and commit it. Raises `TakenOver`."""
-        ended = self._hours.pop(hour)
+        """Finish an hour's file and commit it. Raises `TakenOver`, OSError.
+
+        After an error no later hour is committed, because its positions would pass the events of this one.
+        """
+        try:
+            self._commit_file(hour, self._hours[hour])
+        except Exception:
+            self.abandon()
+            raise
+
+    def _commit_file(self, hour: int, ended: "Hour") -> None:
         has_rows = ended.finish()
         with self._locked():
-            if self._read() != self._said:
-                ended.abandon()
+            # Who opens the group removes the files that are not committed, also that of a paused process.
+            if self._read() != self._said or (has_rows and not ended.path.exists()):
                 raise TakenOver(f"another process writes {self._state}: positions are read anew")
             said = {
                 "positions": self._said["positions"]
@@ -216,6 +234,7 @@ class Group:
                     str(ended.path.relative_to(self._directory)),
                     f"{_folder_of(hour)}/group-{self._number:02d}-{said['files']:06d}.parquet",
                 ]
+            del self._hours[hour]  # from here on its file may be committed, so it is not to be removed
             _replace(self._state, _encode(said))
             self._finish(said)
             self._said = said
@@ -284,9 +303,10 @@ class Hour:
         return True
 
     def abandon(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(OSError):  # closing writes too, and the disk may be full
+                writer.close()
         self.path.unlink(missing_ok=True)
 
     def _write(self) -> None:
