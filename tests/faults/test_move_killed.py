@@ -320,7 +320,7 @@ def test_another_process_is_killed(cluster: DevCluster, role: str, step: str) ->
 
 
 @pytest.mark.parametrize(
-    ("account", "said"), [("an intruder's", "sizes"), ("", "1 fields differ that nobody has touched")]
+    ("account", "said"), [("an intruder's", "sizes"), ("", "1 fields differ, and no entry has changed them")]
 )
 def test_a_copy_that_is_not_equal_is_refused(cluster: DevCluster, account: str, said: str) -> None:
     """A balance on the target is changed during the move: the move says so, and the source goes on serving."""

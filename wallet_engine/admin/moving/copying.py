@@ -284,7 +284,9 @@ class Copy:
         """Raises `Corruption` for fields that differ and are not waiting to be copied again."""
         unexplained = [field for field in differing if field not in self._dirty]
         if unexplained:
-            raise Corruption(f"{len(unexplained)} fields differ that nobody has touched: {unexplained[:3]!r}")
+            raise Corruption(
+                f"{len(unexplained)} fields differ, and no entry has changed them: {unexplained[:3]!r}"
+            )
 
 
 def _in_pieces(kinds: Iterable[bytes]) -> list[bytes]:

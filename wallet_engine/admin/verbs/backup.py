@@ -195,7 +195,7 @@ def _show(console: Console, document: dict[str, Any]) -> None:
         console.print(f"  shard {shard['name']}: {', '.join(shard['nodes'])}", soft_wrap=True)
     for partition, place in document["moved_since"].items():
         console.print(f"  partition {partition} was on {place['then']} then, and is on {place['now']} now")
-    console.print(f"  all epochs become {document['epoch']}; every partition is certified anew")
+    console.print(f"  all epochs become {document['epoch']}; every partition is certified again")
     copies = ", ".join(document["journal_copies"]) or "none noted"
     console.print(f"  journal copies {copies}; an answer needs {document['journal_quorum']} of them")
     if document["never_again"]:

@@ -136,19 +136,19 @@ def rebuild(session: Session, database: str | None, wait: bool, partitions: tupl
             raise ConfigError(f"there is no partition {strange[0]}: they are 0 to {count - 1}")
         chosen = sorted(set(partitions)) or list(range(count))
         named = ", ".join(map(str, partitions)) or "all partitions"
-        what = f"delete the history of {named} and have it made anew"
+        what = f"delete the history of {named}, and have it rebuilt"
         plan = Plan(what, {"partitions": chosen}, lambda console: console.print(what), destroys=True)
         if not session.agreed(plan):
             return
         with session.change(directory, plan):
             directory.followers.note(SINK, dict.fromkeys(chosen, 0))
             before = asyncio.run(_clear(url, chosen))
-    said = "it is being made anew"
+    said = "it is being rebuilt"
     if wait:
         with session.progress() as progress:
             task = progress.add_task("entries", total=sum(before.values()))
             asyncio.run(_wait_made(url, before, lambda done: progress.update(task, completed=done)))
-        said = "it is made anew"
+        said = "it is rebuilt"
     session.answer({"partitions": chosen}, lambda console: console.print(f"{named}: {said}"))
 
 
