@@ -17,6 +17,7 @@ from wallet_engine.domain.holds import NOBODY
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.ids import unpack_transaction_id as _unpacked
 from wallet_engine.domain.kinds import receiver_of
+from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.notes import LEG_REFERENCES, METADATA, REFERENCE, said_in
@@ -40,6 +41,8 @@ _FLAGGED: Final = {
 }
 #: Cached, because three events of a transfer contain its id.
 unpack_transaction_id: Final = lru_cache(maxsize=65_536)(_unpacked)
+#: The maximum balance that stands for none.
+_NO_MOST: Final = str(AMOUNT_MINOR_MAX)
 #: Outcomes that decline a transfer or group; other outcomes but `applied` decide nothing.
 _DECLINES: Final = frozenset(outcome.value for outcome in Outcome if outcome.declined)
 
@@ -169,7 +172,9 @@ def _limits(o: Operation) -> _Told:
     overdraft, _, most = o.other.partition(sign)
     data: Data = {"account_id": o.account, "currency": o.currency}
     for name, text in (("overdraft_limit", overdraft), ("max_balance", most)):
-        if text not in ("", "-"):
+        if text == _NO_MOST:
+            data[name] = None
+        elif text not in ("", "-"):
             data[name] = format_amount(int(text), o.currency)
     data.update(_noted(o))
     return type_, o.account, data, (o.account,)

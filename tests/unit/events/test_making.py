@@ -75,6 +75,15 @@ CASES: list[tuple[str, list[list[str]], list[Row]]] = [
         ],
     ),
     (
+        "the maximum removed",
+        [["+ a - alice -|9007199254740991 0 USD"]],
+        [
+            ("2.0", "account.updated", "alice", {
+                "account_id": "alice", "currency": "USD", "max_balance": None,
+            }),
+        ],
+    ),
+    (
         "frozen and back; again is no news",
         [["+ f - alice freeze 0 -", "= f - alice freeze 0 -", "+ f - alice unfreeze 0 -"]],
         [
