@@ -15,6 +15,7 @@ from wallet_engine.events import saved
 from wallet_engine.exports import extras, kafka, kafka_folds
 from wallet_engine.exports.kafka import POSITIONS, KafkaSink, parse_target
 from wallet_engine.exports.kafka_folds import FOLDS
+from wallet_engine.journal.feed import START
 
 pytestmark = pytest.mark.anyio
 
@@ -34,6 +35,10 @@ def owner() -> Iterator[Producer]:
 
 @pytest.fixture
 def brokers(owner: Producer) -> str:
+    return brokers_of(owner)
+
+
+def brokers_of(owner: Producer) -> str:
     found = owner.list_topics(timeout=10).brokers.values()
     return ",".join(f"{broker.host}:{broker.port}" for broker in found)
 
@@ -216,6 +221,43 @@ async def test_an_older_position_that_comes_late_takes_nothing_back(target: str,
     late.flush(10)
     await follow(KafkaSink(target, written), written)
     assert len(messages(target)) == before
+
+
+async def test_positions_of_a_topic_that_a_broker_does_not_know_are_not_the_beginning(brokers: str) -> None:
+    """A broker that has just started may not know the topic yet. Every event was sent again, from the first."""
+    sink = KafkaSink(f"kafka://{brokers}/not-known", Written(1))
+    with pytest.raises(Outage, match=r"not-known\.positions.*Unknown topic"):
+        await sink.positions([0])
+
+
+async def test_a_failure_is_over_when_the_brokers_are_back(
+    target: str, brokers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed batch the sink failed once more for each batch until the first new event."""
+    monkeypatch.setattr(kafka, "CONFIRM_S_MAX", 1.0)
+    written = Written()
+    write_across(written)
+    await follow(KafkaSink(target, written), written)
+    written.write(0, f"+ t {T[5]} alice @fees 5 USD")
+    monkeypatch.setattr(saved, "SAVE_S_MIN", 0.0)
+    lost = Producer({"test.mock.num.brokers": 1})
+    topic = parse_target(target).topic
+    for name in (topic, topic + POSITIONS, topic + FOLDS):
+        lost.list_topics(name, timeout=10)
+    sink = KafkaSink(f"kafka://{brokers_of(lost)}/{topic}", written)
+    await sink.start()
+    await sink.positions((0, 1))
+    del lost
+    with pytest.raises(Outage, match="does not take events"):
+        await sink.take(written.all())
+    await sink.close()
+    sink._settings["bootstrap.servers"] = brokers
+    await sink.start()
+    assert await sink.positions((0,)) == {0: START}
+    await sink.take([at for at in written.all() if at.partition == 0 and at.seq < 4])  # only for its fold
+    await sink.take([at for at in written.all() if at.partition == 0 and at.seq == 4])
+    await sink.close()
+    assert "0.4.0" in {event["id"] for _, event, _ in messages(target)}
 
 
 async def test_a_kafka_that_is_away_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:

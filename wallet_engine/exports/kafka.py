@@ -101,6 +101,7 @@ class KafkaSink:
         await asyncio.to_thread(self._open)
 
     def _open(self) -> None:
+        self._failed.clear()
         self._producer = self._kafka.Producer(
             {
                 **self._settings,
@@ -174,6 +175,8 @@ class KafkaSink:
         topic = self._target.topic + POSITIONS
         found: dict[int, FeedPosition] = {}
         described = consumer.list_topics(topic, timeout=ANSWER_S_MAX).topics[topic]
+        if described.error is not None:  # else every event would be sent again, from the first
+            raise Outage("journal_unavailable", f"Kafka: {topic}: {described.error.str()}")
         for number in described.partitions:
             place = self._kafka.TopicPartition(topic, number)
             _, end = consumer.get_watermark_offsets(place, timeout=ANSWER_S_MAX)
