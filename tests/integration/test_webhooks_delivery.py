@@ -194,6 +194,48 @@ async def test_one_that_hangs_delays_no_other(pool: Any, server: WebhookServer) 
         assert len(server.at("/never")) == dispatching.AT_ONCE_MAX
 
 
+async def test_g9_the_removal_of_old_events_delays_no_delivery(pool: Any, server: WebhookServer) -> None:
+    """It was waited for where the leases are renewed: when it took some seconds, all deliveries stopped."""
+    store = WebhookStore(pool)
+    await log_events(pool, event(1))
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("LOCK TABLE event_log IN SHARE ROW EXCLUSIVE MODE")  # nothing can be removed now
+        async with delivering(pool, events_kept_s=-1e6) as running:
+            await until(lambda: running.leased_until_s, "leased")
+            await store.create(endpoint(server.url("/hook")))
+            first_s = running.leased_until_s
+            await until(lambda: running.leased_until_s > first_s + 1, "the leases are renewed", timeout_s=10)
+            assert await pool.fetchval("SELECT count(*) FROM event_log") == 1
+
+
+async def test_deliveries_that_ended_long_ago_are_forgotten(
+    pool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "REMOVED_ROWS", 2)
+    store, now_s, day_s = WebhookStore(pool), time.time(), 86_400
+    made = await store.create(endpoint("https://shop.example/"))
+    ages = [
+        (40, "pending"),
+        (40, "parked"),
+        (31, "delivered"),
+        (29, "parked"),
+        (8, "delivered"),
+        (8, "pending"),
+    ]
+    ages += [(6, "delivered"), (6, "parked")]
+    for number, (days, ended) in enumerate(ages):
+        await pool.execute(
+            "INSERT INTO webhook_deliveries (webhook_id, number, event_id, type, subject, body, status, created_at) "
+            "VALUES ($1, $2, $3, 'posting', 'alice', '', $4, to_timestamp($5))",
+            *(made.webhook_id, number, f"0.{number}.0", ended, now_s - days * day_s),
+        )
+    await outbox.Outbox(pool, "f1").forget(now_s)
+    kept = [int(name.split(".")[1]) for name, _, _ in await statuses(store, made.webhook_id)]
+    assert [ages[number] for number in kept] == [
+        *((40, "pending"), (29, "parked"), (8, "pending"), (6, "delivered"), (6, "parked")),
+    ]
+
+
 async def test_the_schedule_until_it_is_parked(pool: Any, server: WebhookServer) -> None:
     store, clock = WebhookStore(pool), Clock()
     server.behaviours["/broken"] = status(500)

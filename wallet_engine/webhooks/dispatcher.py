@@ -54,6 +54,7 @@ class Dispatcher:
         self._workers: dict[str, _Worker] = {}
         self._wake = asyncio.Event()
         self._forgotten_s = float("-inf")
+        self._forgetting: asyncio.Task[None] | None = None
         #: Number of the log's newest known row.
         self.last_number = 0
         #: When the leases end, by `time.monotonic`.
@@ -81,6 +82,9 @@ class Dispatcher:
                         await self._wake.wait()
         finally:
             await self._stop(list(self._workers))
+            if self._forgetting is not None:
+                self._forgetting.cancel()
+                await asyncio.gather(self._forgetting, return_exceptions=True)
             with suppress(Exception):
                 await self.outbox.release()
 
@@ -98,10 +102,18 @@ class Dispatcher:
         self.last_number = await self.outbox.last_number()
         for worker in self._workers.values():
             worker.look_at(self.last_number)
-        if self.now_s() - self._forgotten_s > FORGET_S:
+        due = self.now_s() - self._forgotten_s > FORGET_S
+        if due and (self._forgetting is None or self._forgetting.done()):
             self._forgotten_s = self.now_s()
+            self._forgetting = asyncio.create_task(self._forget(), name="webhooks-forget")
+
+    async def _forget(self) -> None:
+        """Remove what is old. It may take minutes, and the leases must be renewed meanwhile."""
+        try:
             await self.outbox.forget(self.now_s())
             await self.outbox.remove_events(self.now_s() - self._events_kept_s)
+        except Exception as error:
+            log.warning("old events and deliveries are not removed", error=text_of(error))
 
     async def _stop(self, names: list[str]) -> None:
         await asyncio.gather(*(self._workers.pop(name).close() for name in names))

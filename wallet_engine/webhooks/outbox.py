@@ -28,7 +28,6 @@ KEPT_S: Final = {DELIVERED: 7 * 86_400, PARKED: 30 * 86_400}
 EVENTS_KEPT_DAYS: Final = 90.0
 REMOVED_ROWS: Final = 5_000
 
-
 _RECORD: Final = """
 UPDATE webhook_deliveries AS d
 SET status = u.status, attempts = u.attempts, next_at = u.next_at, tried_at = $4, answer = u.answer, error = u.error
@@ -46,6 +45,19 @@ WITH oldest AS (
 )
 SELECT max(number) FROM oldest
 WHERE number < coalesce((SELECT min(number) FROM oldest WHERE at >= $1), 9223372036854775807)
+"""
+
+
+#: Deletes what is to be forgotten of the next deliveries in the order of their ids, which is about that of their
+#: creation. Returns the last one's id and time, null behind the last.
+_FORGET: Final = """
+WITH oldest AS (
+    SELECT delivery_id, created_at FROM webhook_deliveries WHERE delivery_id > $1 ORDER BY delivery_id LIMIT $2
+), gone AS (
+    DELETE FROM webhook_deliveries AS d USING oldest AS o WHERE d.delivery_id = o.delivery_id
+        AND (d.status = $3 AND d.created_at < $5 OR d.status = $4 AND d.created_at < $6)
+)
+SELECT max(delivery_id), max(created_at) FROM oldest
 """
 
 
@@ -158,12 +170,11 @@ class Outbox:
             raise LeaseLost(f"{endpoint.webhook_id} has changed, or is another process's")
 
     async def forget(self, now_s: float) -> None:
-        """Delete deliveries that are older than `KEPT_S` and ended."""
-        for status, kept_s in KEPT_S.items():
-            await self._pool.execute(
-                "DELETE FROM webhook_deliveries WHERE status = $1 AND created_at < $2",
-                *(status, _time(now_s - kept_s)),
-            )
+        """Delete deliveries that are older than `KEPT_S` and ended, some thousand at a time."""
+        before = [_time(now_s - KEPT_S[status]) for status in (DELIVERED, PARKED)]
+        seen, at = 0, datetime.min.replace(tzinfo=UTC)
+        while seen is not None and at < max(before):
+            seen, at = await self._pool.fetchrow(_FORGET, seen, REMOVED_ROWS, DELIVERED, PARKED, *before)
 
     async def remove_events(self, before_s: float) -> int:
         """Remove old events that every enabled endpoint has queued. Returns the number of removed rows."""
