@@ -3,17 +3,26 @@ network.
 
 A name is resolved at connection time, and the connection goes to the checked address. So a name that answers
 differently the second time (DNS rebinding) gains nothing.
+
+A look-up blocks a thread until the resolver gives up. So look-ups never use the threads of the event loop, for
+which others would have to wait: each endpoint has its own.
 """
 
 import asyncio
 import ipaddress
 import socket
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
 from wallet_engine.domain.errors import InvalidInput, WalletError
 
 URL_LENGTH_MAX: Final = 2_048
+#: How long the check of a new URL waits for its addresses.
+LOOK_UP_S_MAX: Final = 5.0
+
+_for_checks: Final = ThreadPoolExecutor(2, thread_name_prefix="webhook-names")
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 #: IPv6 addresses that carry an IPv4 address, which a gateway may unpack (RFC 6052, 8215).
@@ -54,17 +63,18 @@ async def check_host(url: str) -> None:
     parts = urlsplit(url)
     assert parts.hostname is not None  # `check_url` has checked it
     try:
-        found = await _addresses(parts.hostname, parts.port or 443)
-    except Unreachable:
+        async with asyncio.timeout(LOOK_UP_S_MAX):
+            found = await _addresses(parts.hostname, parts.port or 443, _for_checks)
+    except (Unreachable, TimeoutError):
         return
     for address in found:
         if why := _refused(address):
             raise _wrong(f"{parts.hostname} is {address}, which {why}")
 
 
-async def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
-    """The addresses to connect to. Raises `Unreachable` if any address of the name is private."""
-    found = await _addresses(host, port)
+async def resolve(host: str, port: int, threads: Executor, *, allow_private: bool) -> list[str]:
+    """The addresses to connect to, looked up in `threads`. Raises `Unreachable` if any of them is private."""
+    found = await _addresses(host, port, threads)
     for address in found:
         why = None if allow_private else _refused(address)
         if why is not None:
@@ -72,9 +82,10 @@ async def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
     return [str(address) for address in found]
 
 
-async def _addresses(host: str, port: int) -> list[_Address]:
+async def _addresses(host: str, port: int, threads: Executor) -> list[_Address]:
+    asking = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        infos = await asyncio.get_running_loop().run_in_executor(threads, asking)
         # Only private addresses have a scope, as in fe80::1%eth0: drop it.
         found = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in infos]
     except (OSError, UnicodeError, ValueError) as error:

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Final
 
 import httpcore
@@ -31,7 +32,8 @@ class Sender:
     def __init__(self, *, allow_private: bool, answer_s_max: float = ANSWER_S_MAX) -> None:
         self._answer_s_max = answer_s_max
         self._turns = asyncio.Semaphore(AT_ONCE_MAX)
-        context, backend = ssl.create_default_context(), _Pinned(allow_private)
+        self._names = ThreadPoolExecutor(1, thread_name_prefix="webhook-names")
+        context, backend = ssl.create_default_context(), _Pinned(allow_private, self._names)
         # Each connection has its own pool, because a pool checks all its connections, twice, for each
         # request. The pool has no limit: a request that is given up while it waits in a pool keeps its
         # connection for ever.
@@ -81,6 +83,7 @@ class Sender:
         return Reply(status)
 
     async def close(self) -> None:
+        self._names.shutdown(wait=False, cancel_futures=True)
         for pool in self._pools:
             await pool.aclose()
 
@@ -95,8 +98,10 @@ class _Pinned(httpcore.AsyncNetworkBackend):
     TLS still checks the name, which httpcore passes separately.
     """
 
-    def __init__(self, allow_private: bool) -> None:
+    def __init__(self, allow_private: bool, names: Executor) -> None:
+        """Host names are looked up in the thread `names`."""
         self._allow_private = allow_private
+        self._names = names
         self._backend = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -108,7 +113,7 @@ class _Pinned(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         last: Exception = Unreachable(f"{host} has no address")
-        for address in await resolve(host, port, allow_private=self._allow_private):
+        for address in await resolve(host, port, self._names, allow_private=self._allow_private):
             try:
                 return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:

@@ -3,11 +3,17 @@
 import asyncio
 import re
 import socket
+import threading
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from wallet_engine.domain.errors import InvalidInput
+from wallet_engine.webhooks import addresses
 from wallet_engine.webhooks.addresses import Unreachable, check_host, check_url, resolve
 from wallet_engine.webhooks.sending import Sender
 
@@ -35,6 +41,7 @@ INSIDE = [
     "64:ff9b::7f00:1",
     "64:ff9b::a9fe:a9fe",
 ]
+THREADS = ThreadPoolExecutor(1)
 OUTSIDE = ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"]
 
 
@@ -54,19 +61,19 @@ def test_addresses_inside_are_refused(address: str) -> None:
 @pytest.mark.parametrize("address", INSIDE)
 async def test_they_are_refused_when_they_are_sent_to(address: str) -> None:
     with pytest.raises(Unreachable, match="public internet"):
-        await resolve(address, 443, allow_private=False)
+        await resolve(address, 443, THREADS, allow_private=False)
 
 
 @pytest.mark.parametrize("address", OUTSIDE)
 async def test_addresses_outside_pass(address: str) -> None:
     assert check_url(f"https://{literal(address)}:8443/hook?a=b", allow_private=False)
-    assert await resolve(address, 443, allow_private=False) == [address]
+    assert await resolve(address, 443, THREADS, allow_private=False) == [address]
 
 
 @pytest.mark.parametrize("number", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1"])
 async def test_other_ways_to_write_an_address_are_refused_where_they_are_understood(number: str) -> None:
     with pytest.raises(Unreachable):
-        await resolve(number, 443, allow_private=False)
+        await resolve(number, 443, THREADS, allow_private=False)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +113,7 @@ class Names:
         self.answers = list(answers)
         self.asked = 0
 
-    async def getaddrinfo(self, host: str, port: int, **_: Any) -> list[Any]:
+    def getaddrinfo(self, host: str, port: int, **_: Any) -> list[Any]:
         self.asked += 1
         found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
@@ -114,9 +121,9 @@ class Names:
 
 async def test_one_address_inside_refuses_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     names = Names(["93.184.215.14", "10.0.0.1"])
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", names.getaddrinfo, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
     with pytest.raises(Unreachable, match=r"10\.0\.0\.1"):
-        await resolve("both.example", 443, allow_private=False)
+        await resolve("both.example", 443, THREADS, allow_private=False)
 
 
 async def test_a_name_that_answers_differently_later_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +137,7 @@ async def test_a_name_that_answers_differently_later_gains_nothing(monkeypatch: 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     names = Names(["93.184.215.14"], ["127.0.0.1"])
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", names.getaddrinfo, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
     url = f"https://rebound.example:{port}/"
     await check_host(url)
     sender = Sender(allow_private=False)
@@ -141,3 +148,47 @@ async def test_a_name_that_answers_differently_later_gains_nothing(monkeypatch: 
     assert "public internet" in reply.error
     assert names.asked == 2
     assert not connected
+
+
+@asynccontextmanager
+async def hanging_names(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Look-ups of names below `hangs.example` do not end within the block."""
+    goes_on, lookup = threading.Event(), socket.getaddrinfo
+
+    def getaddrinfo(host: str, *rest: Any, **more: Any) -> list[Any]:
+        if host.endswith("hangs.example"):
+            assert goes_on.wait(60)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return list(lookup(host, *rest, **more))
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    try:
+        yield
+    finally:
+        goes_on.set()
+
+
+async def test_g9_a_name_server_that_hangs_takes_no_thread_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a few such endpoints everything else in threads stopped too, and so all sinks of the process."""
+    sender, other = Sender(allow_private=True, answer_s_max=3.0), Sender(allow_private=True, answer_s_max=3.0)
+    async with hanging_names(monkeypatch):
+        posts = [asyncio.create_task(sender.post("https://a.hangs.example/", {}, b"{}")) for _ in range(50)]
+        await asyncio.sleep(0.1)
+        assert await asyncio.wait_for(asyncio.to_thread(threading.get_ident), 2)
+        reply = await other.post("http://localhost:1/", {}, b"{}")
+        assert "attempts failed" in reply.error or "refused" in reply.error, reply
+        for post in posts:
+            post.cancel()
+        await asyncio.gather(*posts, return_exceptions=True)
+        await sender.close()
+        await other.close()
+
+
+async def test_the_check_of_a_new_url_does_not_wait_for_a_name_server_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(addresses, "LOOK_UP_S_MAX", 0.2)
+    async with hanging_names(monkeypatch):
+        began_s = time.monotonic()
+        await asyncio.wait_for(check_host("https://b.hangs.example/hook"), 10)
+        assert time.monotonic() - began_s < 5
