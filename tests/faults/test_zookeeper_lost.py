@@ -9,14 +9,19 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.dev_process import DevCluster
+from support.dev_process import DevCluster, admin_environment
 from support.replicated import kill, supervisor_sleeps, wait_until
 from support.runbooks import commands_of
 from support.under_fault import UnderFault
 from unit.admin.made import admin, answer, refusal
 
+from wallet_engine.dev.zookeeper_users import API, JOURNAL, ZooKeeperUsers
+from wallet_engine.routing import zookeeper_tls
 from wallet_engine.routing.directory import open_directory
 from wallet_engine.routing.tree import NotAllowed
+
+#: kazoo leaves the sockets of failed handshakes to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 PARTITIONS = 8
 COPIES = {"j1", "j2", "j3"}
@@ -25,31 +30,19 @@ PAUSE_S_MAX = 15.0
 
 
 @pytest.fixture
-def login(tmp_path: Path) -> dict[str, str]:
-    """Role -> file of its password."""
-    files = {}
-    for role in ("sre", "wallet"):
-        (tmp_path / role).touch(mode=0o600)
-        (tmp_path / role).write_text(f"secret of {role}\n")
-        files[role] = str(tmp_path / role)
-    return files
+def cluster(tmp_path: Path) -> Iterator[DevCluster]:
+    """Two shards and three journal copies, whose tree only ZooKeeper's users may change.
 
-
-@pytest.fixture
-def cluster(tmp_path: Path, login: dict[str, str]) -> Iterator[DevCluster]:
-    """Two shards and three journal copies, whose tree only `sre` and `wallet` may change."""
-    roles = {"WALLET_ZOOKEEPER_USER": "wallet", "WALLET_ZOOKEEPER_PASSWORD_FILE": login["wallet"]}
-    cluster = DevCluster(
-        tmp_path / "dev",
-        shards=2,
-        partitions=PARTITIONS,
-        extra=("--journals", "3"),
-        environ=roles,
-    )
+    `dev` gives its ZooKeeper users, and TLS, when the data directory holds the password of one.
+    """
+    (tmp_path / "dev").mkdir()
+    ZooKeeperUsers(tmp_path / "dev" / "credentials").roles()
+    cluster = DevCluster(tmp_path / "dev", shards=2, partitions=PARTITIONS, extra=("--journals", "3"))
     try:
         yield cluster.start()
     finally:
         cluster.kill_all()
+        zookeeper_tls.use(zookeeper_tls.ZooKeeperTls())
 
 
 def lose_zookeeper(cluster: DevCluster) -> None:
@@ -59,7 +52,7 @@ def lose_zookeeper(cluster: DevCluster) -> None:
         kill(zookeeper)
         shutil.rmtree(cluster.data_dir / "zookeeper" / "data")
     cluster.wait_replaced(zookeeper["pid"])
-    wait_until(lambda: admin("status", *cluster.coordination_flags()).exit_code == 1, "it serves again")
+    wait_until(lambda: admin("status", *cluster.admin_flags()).exit_code == 1, "it serves again")
 
 
 def running(cluster: DevCluster) -> set[int]:
@@ -67,14 +60,13 @@ def running(cluster: DevCluster) -> set[int]:
 
 
 @pytest.mark.soak
-def test_the_runbook_is_walked_while_payments_go_on(
-    cluster: DevCluster, login: dict[str, str], tmp_path: Path
-) -> None:
+def test_the_runbook_is_walked_while_payments_go_on(cluster: DevCluster, tmp_path: Path) -> None:
     """No process is restarted. Sessions begin anew, payments go on with the known map, nothing is lost."""
-    sre = ("--zookeeper-user", "sre", "--zookeeper-password-file", login["sre"])
-    service = ("--service-user", "wallet", "--service-password-file", login["wallet"])
-    flags = (*cluster.coordination_flags(), *sre)
-    answer("protect", *flags, *service, "--yes")
+    flags, passwords = cluster.admin_flags(), cluster.data_dir / "credentials"
+    service = (
+        *("--service-user", JOURNAL, "--service-password-file", str(passwords / "zookeeper-journal.pw")),
+        *("--api-user", API, "--api-password-file", str(passwords / "zookeeper-api.pw")),
+    )
     taken = answer("backup", tmp_path / "wallet-tree-2026-11-21.json", *flags)
     assert (set(taken["journal_copies"]), taken["not_counted"]) == (COPIES, [])
     before, faulted = running(cluster), UnderFault(cluster, PARTITIONS, frozenset({0}))
@@ -97,7 +89,7 @@ def test_the_runbook_is_walked_while_payments_go_on(
         )
         for command in commands_of("ZooKeeper lost its data"):
             roles = service if " restore " in f" {command} " else ()
-            run(command, tmp_path, cluster, *sre, *roles)
+            run(command, tmp_path, cluster, *roles)
 
     faulted.run(walk, mixed=4, spared=1)
     faulted.check("ZooKeeper lost its data")
@@ -113,7 +105,7 @@ def test_the_runbook_is_walked_while_payments_go_on(
 def run(command: str, folder: Path, cluster: DevCluster, *flags: str) -> None:
     """Run it in a shell and answer yes when asked; doctor is repeated until all is certified."""
     tools = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environ = {**os.environ, "PATH": tools, "WALLET_ZOOKEEPER": cluster.state()["zookeeper"]}
+    environ = {**os.environ, "PATH": tools, **admin_environment(cluster)}
 
     def once() -> bool:
         done = subprocess.run(
