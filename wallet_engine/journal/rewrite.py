@@ -15,12 +15,14 @@ under the same number, without the orphans:
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from wallet_engine.domain.entry import parse_header
-from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.errors import Corruption, NewerFormat
 from wallet_engine.journal.archive import REWRITES_NAME, read_rewrites
+from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.format import (
     KIND_BASE,
     KIND_ENTRY,
@@ -92,7 +94,7 @@ def finish_rewrite(directory: Path) -> None:
                 index_path(path).unlink(missing_ok=True)
                 os.rename(redone, path)
         fsync_directory(directory)
-        _drop_snapshots(directory)
+        _drop_snapshots(directory, numbers[0])
         # Only after the exchange: the older text must never get a name that says "rewritten". A crash between
         # this and the next step notes the rewrite twice; the same text is then archived under two names.
         _note_rewrite(directory, numbers[0])
@@ -110,11 +112,14 @@ def _note_rewrite(directory: Path, first: int) -> None:
     fsync_directory(directory)
 
 
-def _drop_snapshots(directory: Path) -> None:
-    """Drop snapshots of entries in rewritten segments: their bytes no longer exist. New ones can be made."""
+def _drop_snapshots(directory: Path, first: int) -> None:
+    """Drop snapshots of entries in rewritten segments: their bytes no longer exist. New ones can be made.
+
+    A snapshot that cannot be read stays: nobody uses it.
+    """
     for path in (path for paths in list_snapshots(directory).values() for path in paths):
-        with Snapshot(path) as snapshot:
-            if not stands_in(directory, snapshot.head):
+        with suppress(Damaged, NewerFormat, FileNotFoundError), Snapshot(path) as snapshot:
+            if snapshot.head.segment >= first and not stands_in(directory, snapshot.head):
                 path.unlink()
 
 

@@ -11,6 +11,7 @@ from wallet_engine.journal import JournalWriter, read, verify_directory
 from wallet_engine.journal.archive import read_rewrites
 from wallet_engine.journal.rewrite import set_aside
 from wallet_engine.journal.segments import segment_numbers, segment_path
+from wallet_engine.journal.snapshots import snapshot_path
 
 
 def append(writer: JournalWriter, partition: int, seq: int, *, epoch: int = 1, fork: int = 0) -> None:
@@ -53,6 +54,19 @@ def test_orphans_go_into_a_file_and_everything_else_stays(tmp_path: Path) -> Non
     assert verify_directory(tmp_path / "j").positions[0].seq == 21
     assert texts(tmp_path / "j", 0)[:20] == before[0][:20]
     assert texts(tmp_path / "j", 1) == before[1]
+
+
+@pytest.mark.parametrize("text", [b"", b"wallet snapshot 5\n{", b"wallet snapshot 99\n"])
+def test_a_snapshot_that_cannot_be_read_stops_no_rewrite(tmp_path: Path, text: bytes) -> None:
+    """The copy could neither finish the rewrite nor start again."""
+    path = snapshot_path(made(tmp_path / "j"), 1, 25)
+    path.parent.mkdir()
+    path.write_bytes(text)
+    writer = JournalWriter(tmp_path / "j", "j1", segment_bytes_max=700)
+    writer.begin_rewrite()
+    assert list(writer.rewrite({0: 20})) == [0]
+    assert (writer.position(0).seq, writer.position(1).seq) == (20, 30)
+    writer.close()
 
 
 def test_nothing_to_set_aside_changes_nothing(tmp_path: Path) -> None:
