@@ -49,6 +49,9 @@ from wallet_engine.telemetry.metrics import Metrics
 STOP_S_MAX: Final = 8.0
 
 #: Tasks that run beside the journal, and may fail without stopping payments.
+#: Pause after a worker beside payments has failed.
+WORKER_RETRY_S: Final = 60.0
+
 Worker = Archiver | SnapshotSchedule | DiskWatch | StallWatch
 
 log = get_logger(__name__)
@@ -178,14 +181,25 @@ def _check_holder(journal_id: str) -> None:
 
 @asynccontextmanager
 async def _beside(workers: Mapping[str, Worker], troubles: Troubles) -> AsyncIterator[None]:
-    """Run workers whose failure must not stop payments; it is logged, and reported in `troubles`."""
+    """Run workers whose failure must not stop payments. It is logged and reported in `troubles`, and they run again."""
 
     async def watched(name: str, worker: Worker) -> None:
-        try:
-            await worker.run()
-        except (WalletError, OSError) as error:
-            log.error("stopped until the journal is started again", worker=repr(worker), error=text_of(error))
-            troubles.teller(name)(f"{name}: stopped until the journal is started again: {text_of(error)}")
+        tell = troubles.teller(name)
+        while True:
+            try:
+                await worker.run()
+            except Exception as error:
+                unforeseen = not isinstance(error, WalletError | OSError)
+                log.error(
+                    "a worker beside payments failed",
+                    worker=repr(worker),
+                    error=text_of(error),
+                    again_in_s=WORKER_RETRY_S,
+                    exc_info=error if unforeseen else None,
+                )
+                tell(f"{name}: failed, and is tried again every {WORKER_RETRY_S:g} s: {text_of(error)}")
+            await asyncio.sleep(WORKER_RETRY_S)
+            tell("")
 
     tasks = [asyncio.create_task(watched(name, worker)) for name, worker in workers.items()]
     try:
