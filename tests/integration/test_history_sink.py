@@ -422,3 +422,30 @@ def test_a_commit_waits_for_the_disk_unless_old_entries_are_caught_up_with(
 
     assert asyncio.run(main())
     assert said == [waits]
+
+
+def test_g10_holds_that_ended_do_not_stay_in_memory(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only accounts counted towards the limit, so the memory of a follower grew with every hold."""
+    monkeypatch.setattr(sink_module, "RECORDS_MAX", 20)
+    chains = Chains()
+    batches = [[chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD")]]
+    for number in range(30):
+        ids = [f"{number * 4 + some:020d}AA" for some in range(4)]
+        placed = [f"h {id_} alice -|60000 1 USD" for id_ in ids]
+        batches.append([chains.add(0, *placed), chains.add(0, *(f"v {id_} alice - 0 USD" for id_ in ids))])
+
+    async def main() -> list[int]:
+        sink, sizes = HistorySink(url), []
+        await sink.start()
+        await sink.positions((0,))
+        for batch in batches:
+            await sink.take(batch)
+            sizes.append(len(sink._books.of(0).holds))
+        await sink.flush()
+        await sink.close()
+        return sizes
+
+    assert max(asyncio.run(main())) <= 20 + 4
+    assert rows_of(url, "SELECT status, count(*) FROM holds GROUP BY status") == [
+        {"status": "V", "count": 120}
+    ]

@@ -8,8 +8,9 @@ from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.history.book import AccountKey, Book, HoldKey, Standing, Wanted, wanted
 from wallet_engine.history.rows import hold_of, uuid_of
 
-#: Maximum accounts in memory, in all books; above it the books are forgotten and read again.
-ACCOUNTS_MAX: Final = 1_000_000
+#: Maximum accounts, holds and parts of groups in memory, in all books; above it the books are forgotten and read
+#: again. Holds and parts that ended are forgotten only so.
+RECORDS_MAX: Final = 1_000_000
 
 _STANDINGS: Final = """
 SELECT u.account, u.currency, u.partition, p.balance, p.held, p.pending
@@ -35,7 +36,7 @@ class Books:
         self._books: dict[int, Book] = {}
 
     def __repr__(self) -> str:
-        return f"<Books partitions={len(self._books)} accounts={self.size()}>"
+        return f"<Books partitions={len(self._books)} records={self.size()}>"
 
     def of(self, partition: int) -> Book:
         book = self._books.get(partition)
@@ -62,8 +63,9 @@ class Books:
         await self._read_parts(connection, [(p, key) for p, w in lacking.items() for key in w.groups])
 
     def size(self) -> int:
-        """Number of accounts in memory."""
-        return sum(len(book.standings) for book in self._books.values())
+        """Number of accounts, holds and parts of groups in memory."""
+        books = self._books.values()
+        return sum(len(book.standings) + len(book.holds) + len(book.prepared) for book in books)
 
     async def _read_standings(self, connection: Any, keys: Sequence[tuple[int, AccountKey]]) -> None:
         if not keys:

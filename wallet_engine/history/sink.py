@@ -22,7 +22,7 @@ from typing import Any, Final
 from wallet_engine.domain.entry import ZERO_NONCE, Entry
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.history.book import Wanted
-from wallet_engine.history.books import ACCOUNTS_MAX, Books
+from wallet_engine.history.books import RECORDS_MAX, Books
 from wallet_engine.history.database import (
     HistoryUnavailable,
     check_version,
@@ -168,7 +168,7 @@ class HistorySink:
 
         Raises the previous one's error.
         """
-        if self._books.size() > ACCOUNTS_MAX:
+        if self._books.size() > RECORDS_MAX:
             self._books.forget()
         entries: list[tuple[int, Entry]] = []
         lacking: dict[int, Wanted] = {}
