@@ -4,12 +4,15 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.routing.tree import Node, Unsubscribe, check_path
 
 logger = logging.getLogger(__name__)
+
+#: Pause after an unforeseen error.
+FAILED_PAUSE_S: Final = 1.0
 
 T = TypeVar("T")
 Touch = Callable[..., None]
@@ -130,7 +133,11 @@ class WatchingTree(ABC):
                 if self._closing:
                     return
                 self._woken = False
-            pause_s = self._pause_s(failed=not self._round())
+            try:
+                pause_s = self._pause_s(failed=not self._round())
+            except Exception:  # without this thread nobody would hear of a change any more
+                logger.exception("the watches failed: they look again")
+                pause_s = FAILED_PAUSE_S
 
     def _round(self) -> bool:
         """Do chores and deliveries. Returns whether all succeeded; those that failed are tried again."""

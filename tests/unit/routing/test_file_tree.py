@@ -2,12 +2,14 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -236,6 +238,68 @@ def test_state_shows(tree: FileTree) -> None:
     assert repr(tree) == "<FileTree map.json open watches=1>"
     tree.close()
     assert repr(tree) == "<FileTree map.json closed watches=0>"
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """This process can open only so many more files."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(count + 1)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[-1], before[1]))
+    # Below the limit there may be gaps: close them.
+    filled = []
+    with suppress(OSError):
+        while True:
+            filled.append(os.open("/dev/null", os.O_RDONLY))
+    for descriptor in taken[:count]:
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for descriptor in (*filled, taken[-1]):
+            os.close(descriptor)
+
+
+def test_g9_without_descriptors_nobody_is_taken_for_dead(path: Path) -> None:
+    """Everybody was: a change then removed the registrations of all live processes from the file."""
+    child = start(
+        f"{OPEN} t.create('/wallet/journals/j1', b'', ephemeral=True); print(1, flush=True); time.sleep(60)",
+        path,
+    )
+    try:
+        assert first_line(child) == "1"
+        tree = FileTree(path)
+        for left in range(4):
+            with descriptors_left(left), suppress(StoreUnavailable):
+                tree.create(f"/wallet/services/s{left}", b"")
+            with descriptors_left(left), suppress(StoreUnavailable):
+                assert tree.children("/wallet/journals") == ["j1"]
+            assert tree.children("/wallet/journals") == ["j1"]
+        tree.close()
+    finally:
+        end(child)
+
+
+def test_g9_an_unforeseen_error_does_not_end_the_watches(
+    tree: FileTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their thread ended unseen, and the process went on with an old map for ever."""
+    seen: list[list[str]] = []
+    tree.watch_children("/wallet", seen.append)
+    wait_for(lambda: seen == [[]])
+    upkeep, failed = tree._upkeep, threading.Event()
+
+    def fail_once() -> bool:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("can't start new thread")
+        return upkeep()
+
+    monkeypatch.setattr(tree, "_upkeep", fail_once)
+    assert failed.wait(5)
+    tree.create("/wallet/config", b"")
+    wait_for(lambda: seen[-1] == ["config"])
 
 
 def test_birth_tells_the_living_from_the_dead() -> None:
