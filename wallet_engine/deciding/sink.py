@@ -162,8 +162,11 @@ class OracleSink:
                 await self._stop(decider)
                 if time.monotonic() >= self._checkpoint_s and decider.operations > self._saved_operations:
                     await self._checkpoint(decider)
-            except (WalletError, OSError) as error:
-                log.warning("the oracle could not look", error=text_of(error))
+            except Exception as error:  # without this task no partition would be stopped
+                unforeseen = not isinstance(error, WalletError | OSError)
+                log.warning(
+                    "the oracle could not look", error=text_of(error), exc_info=error if unforeseen else None
+                )
 
     async def _look(self, decider: Decider) -> None:
         """Check whether something will never get its other end."""

@@ -1,0 +1,50 @@
+"""The oracle as a sink: what looks for differences beside it goes on after any error."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from unit.deciding.test_decider import PARTITIONS, Journal, opened, paid
+
+from wallet_engine.deciding import decider
+from wallet_engine.deciding.sink import OracleSink
+from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.file_tree import FileTree
+from wallet_engine.telemetry.metrics import Metrics
+
+
+def test_g14_an_unforeseen_error_does_not_end_the_search_for_missing_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended unseen: no partition was stopped from then on, and there was no checkpoint."""
+    monkeypatch.setattr(decider, "GRACE_S", 0.0)
+    asked = asyncio.Event()
+    failed: list[str] = []
+
+    async def ends() -> tuple[Mapping[int, int], bool]:
+        if not failed:
+            failed.append("once")
+            raise KeyError("what nobody foresaw")
+        asked.set()
+        return {}, True
+
+    async def origin(partition: int, seq: int) -> str:
+        return f"{partition}.{seq}"
+
+    async def main() -> None:
+        tree = FileTree(tmp_path / "map.json")
+        sink = OracleSink(tmp_path / "oracle", Directory(tree), PARTITIONS, ends, origin, Metrics())
+        await sink.start()
+        journal = Journal()
+        made = opened(journal, (0, "ann"), (1, "bob"))
+        debit, _credit, settle = paid(journal)
+        await sink.take([*made, debit, settle])
+        async with asyncio.timeout(10):
+            await asked.wait()
+        await sink.close()
+        sink._checkpoints.close()
+        tree.close()
+
+    asyncio.run(main())
+    assert list((tmp_path / "oracle").iterdir())
