@@ -79,6 +79,8 @@ class Restorer:
         self._tell = tell
         self._restored_one = restored
         self._one = threading.Lock()
+        #: Names of the kept files that this process has checked.
+        self._checked: set[str] = set()
         self._running: subprocess.Popen[bytes] | None = None
         self._closed = False
 
@@ -107,8 +109,12 @@ class Restorer:
         cache = self._cache_directory()
         target = cache / f"{journal_id}-{name}"
         if target.exists():
-            os.utime(target)  # it is the newest of those kept
-            return target
+            # An earlier process may have left it; a crash of the machine may then have emptied it.
+            if target.name in self._checked or self._fits(target, name, directory, number, journal_id):
+                self._checked.add(target.name)
+                os.utime(target)  # it is the newest of those kept
+                return target
+            target.unlink(missing_ok=True)
         _make_room(cache)
         unfinished = cache / f"{target.name}.part"
         words = {"%p": str(unfinished), "%f": name, "%j": journal_id}
@@ -118,12 +124,7 @@ class Restorer:
                 raise NotRestored(f"{name}: --restore-command ended with status {status}")
             if not unfinished.is_file():
                 raise NotRestored(f"{name}: --restore-command ended with status 0 and brought no file")
-            start, end = _hashes(directory, number, journal_id)
-            if start is None and end is None:
-                raise NotRestored(f"{name}: nothing in {directory} says what it must hold")
-            check = [sys.executable, "-m", "wallet_engine.journal.restore", str(unfinished), str(number)]
-            ends = ["-" if each is None else each.hex() for each in (start, end)]
-            if self._run([*check, journal_id, *ends], CHECK_S_MAX):
+            if not self._fits(unfinished, name, directory, number, journal_id):
                 raise NotRestored(
                     f"{name}: --restore-command brought something else than segment {number} of journal "
                     f"{journal_id}; the line before says what"
@@ -131,8 +132,18 @@ class Restorer:
             os.rename(unfinished, target)
         finally:
             unfinished.unlink(missing_ok=True)
+        self._checked.add(target.name)
         self._restored_one(name)
         return target
+
+    def _fits(self, path: Path, name: str, directory: Path, number: int, journal_id: str) -> bool:
+        """Whether the file is this segment. If not, the check has said on standard error why. Raises `NotRestored`."""
+        start, end = _hashes(directory, number, journal_id)
+        if start is None and end is None:
+            raise NotRestored(f"{name}: nothing in {directory} says what it must hold")
+        check = [sys.executable, "-m", "wallet_engine.journal.restore", str(path), str(number)]
+        ends = ["-" if each is None else each.hex() for each in (start, end)]
+        return self._run([*check, journal_id, *ends], CHECK_S_MAX) == 0
 
     def _cache_directory(self) -> Path:
         if self._cache is None:

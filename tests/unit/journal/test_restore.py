@@ -137,6 +137,19 @@ def test_only_so_many_are_kept(
     assert len(log.read_text().splitlines()) == len(brought) + 1
 
 
+@pytest.mark.parametrize("left", ["nothing", "a part", "zeros"])
+def test_g9_what_a_crash_of_the_machine_left_is_brought_again(
+    journal: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    """It was handed out unchecked: the copy could not read the segment until somebody deleted the file."""
+    monkeypatch.setenv("ARCHIVE", str(archive))
+    command = 'cp "$ARCHIVE"/%f %p'
+    kept = Restorer(command, tmp_path / "restored").restore(journal, 1)
+    whole = kept.read_bytes()
+    kept.write_bytes({"nothing": b"", "a part": whole[:1000], "zeros": bytes(len(whole))}[left])
+    assert Restorer(command, tmp_path / "restored").restore(journal, 1).read_bytes() == whole
+
+
 @pytest.mark.parametrize(
     ("command", "what"),
     [
