@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -157,6 +157,7 @@ def follow(
                 events_kept_days * 86_400,
             )
             sinks = [make_sink(target, around) for target in targets]
+            check_names_differ(targets, sinks)
             if metrics_port is not None:
                 closing = "give --peer-ca, --peer-cert and --peer-key (wallet-admin ca issue follower ID)"
                 closed = peers_identify_themselves()
@@ -186,6 +187,17 @@ def follow(
             await asyncio.to_thread(directory.close)
 
     run(main, log_level, STOP_S_MAX)
+
+
+def check_names_differ(targets: Sequence[str], sinks: Sequence[Sink]) -> None:
+    """Two sinks of one name would share claims and notes. Raises `ConfigError`."""
+    first: dict[str, str] = {}
+    for target, sink in zip(targets, sinks, strict=True):
+        other = first.setdefault(sink.name, target)
+        if other != target:
+            raise ConfigError(
+                f"--to {other} and --to {target} are both the sink {sink.name}: give them different topics or folders"
+            )
 
 
 def default_priority(targets: Iterable[str]) -> str:
