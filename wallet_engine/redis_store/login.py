@@ -52,11 +52,14 @@ class Login:
 
     def options(self) -> dict[str, Any]:
         """The login as options for redis-py's clients."""
-        # With `driver_info` None redis-py sends no CLIENT SETINFO. Our users may not call it, and ACL LOG would show
-        # it. It also looks up no version of its own on the disk, which takes 4 ms for each client.
-        said: dict[str, Any] = {"driver_info": None}
+        said: dict[str, Any] = {}
         if self.password is not None:
             said |= {"username": self.user, "password": self.password}
+        if self.password is not None or self.ca is None:
+            # With `driver_info` None redis-py sends no CLIENT SETINFO. Our users may not call it, and ACL LOG would
+            # show it. It also reads no package metadata, which takes 4 ms for each client. With TLS and no password
+            # it must send something at first: it takes TLS session tickets for a reply that nobody read.
+            said["driver_info"] = None
         if self.ca is not None:
             said |= {"ssl": True, "ssl_ca_certs": str(self.ca), "ssl_min_version": ssl.TLSVersion.TLSv1_2}
         if self.cert is not None:

@@ -24,8 +24,8 @@ UNSAYABLE = re.compile(
       | nothing\ to\ change:\ .*
       | from\ must\ not\ be\ after\ to
       | (?:min|max)_amount\ needs\ currency
-      | cursor\ is\ not\ one\ that\ this\ call\ has\ given
-      | at\ is\ still\ to\ come:\ .*
+      | cursor\ is\ not\ a\ value\ of\ next_cursor\ of\ this\ call
+      | at\ is\ in\ the\ future:\ .*
       | (?:at|from|to)\ must\ be\ a\ time\ such\ as\ .*
       | amount\ has\ \d
       )
