@@ -153,7 +153,7 @@ def test_the_others_pay_and_doctor_and_verify_say_what_is(cluster: DevCluster) -
             account = api.account(partition)
             wait_until(lambda to=account: api.pay("@bank", to, "0.01").status == 200, "the others are paid")
     findings = json.loads(run_admin(cluster, "--json", "doctor")[1])["findings"]
-    stopped = [f["what"] for f in findings if "is stopped, for" in f["what"]]
+    stopped = [f["what"] for f in findings if "is stopped: its journal" in f["what"]]
     assert len(stopped) == 4, findings
     (oracle,) = [f["what"] for f in findings if f["check"] == "followers"]
     assert all(f"partition {partition}: entry " in oracle for partition in (1, 4, 5, 6)), oracle

@@ -557,6 +557,8 @@ def test_an_api_process_that_speaks_https_is_asked_by_wallet_admin(
         process.communicate(timeout=30)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(300)
 def test_embedded_and_started_again_the_keys_are_the_same(tmp_path: Path) -> None:
     cluster = DevCluster(
         tmp_path / "dev", embedded=True, shards=3, replicas=1, partitions=4, extra=["--auth"]

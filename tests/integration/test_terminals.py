@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from integration.conftest import PARTITIONS
@@ -30,6 +31,11 @@ VERBS = (
 )
 
 
+def some_in_soak(*verbs: str) -> list[Any]:
+    """All verbs; the soak runs those that are not named."""
+    return [verb if verb in verbs else pytest.param(verb, marks=pytest.mark.soak) for verb in VERBS]
+
+
 @pytest.fixture(scope="module")
 def words(api_cluster: DevCluster) -> dict[str, list[str]]:
     """The arguments of each verb."""
@@ -47,7 +53,7 @@ def environ(**more: str) -> dict[str, str]:
     return {**mine, "TERM": "xterm-256color", **more}
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", some_in_soak("status", "verify", "transfer"))
 def test_a_pipe_gets_text_in_full(verb: str, words: dict[str, list[str]]) -> None:
     ran = subprocess.run(
         words[verb], capture_output=True, stdin=subprocess.DEVNULL, env=environ(), timeout=60
@@ -58,7 +64,7 @@ def test_a_pipe_gets_text_in_full(verb: str, words: dict[str, list[str]]) -> Non
     assert "…" not in said
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", some_in_soak("status", "doctor", "holds", "transfer"))
 def test_a_narrow_terminal_shows_values_in_full(verb: str, words: dict[str, list[str]]) -> None:
     said = on_terminal(words[verb], 40, environ(NO_COLOR="1"))
     assert "…" not in said
