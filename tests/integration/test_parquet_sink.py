@@ -1,6 +1,7 @@
 """The sink `parquet:`, read by DuckDB."""
 
 import asyncio
+import os
 import resource
 import threading
 from collections.abc import Iterator
@@ -235,10 +236,10 @@ async def two_hours(directory: Path, written: Written) -> tuple[ParquetSink, int
 
 
 @contextmanager
-def full_disk() -> Iterator[None]:
-    """No file can grow beyond 100 bytes."""
+def full_disk(bytes_max: int = 100) -> Iterator[None]:
+    """No file can grow beyond these bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, before[1]))
     try:
         yield
     finally:
@@ -267,6 +268,28 @@ async def test_a_full_disk_leaves_no_unfinished_file_behind(
     with full_disk():
         await sink.close()
     assert list((tmp_path / ".writing").iterdir()) == []
+
+
+async def test_a_full_disk_leaves_no_half_of_a_fold_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt left another file, which nobody removed."""
+    monkeypatch.setattr(saved, "SAVE_S_MIN", 0.0)
+    monkeypatch.setattr(saved, "SAVE_SHARE_MAX", 1e9)
+    written = Written(1)
+    sink, _ = await two_hours(tmp_path, written)
+    left, young = (tmp_path / ".folds" / f"writing-{name}" for name in ("left", "young"))
+    for path in (left, young):
+        path.touch()
+    os.utime(left, (0, 0))
+    written.write(0, f"+ t {T[5]} alice @fees 5 USD")
+    before = {path.name for path in (tmp_path / ".folds").iterdir()}
+    with full_disk(10), pytest.raises(OSError, match="File too large"):
+        await sink.take(written.all()[-1:])
+    assert {path.name for path in (tmp_path / ".folds").iterdir()} == before
+    await sink.close()
+    await sink.start()
+    assert (left.exists(), young.exists()) == (False, True)
 
 
 async def test_g9_who_was_paused_before_its_commit_commits_no_file_that_is_gone(

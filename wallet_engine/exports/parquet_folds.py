@@ -8,6 +8,8 @@ newest usable fold is kept, and the two newest that are not usable yet. A damage
 
 import hashlib
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -23,6 +25,8 @@ from wallet_engine.telemetry.logging import get_logger
 FOLDER: Final = ".folds"
 #: Folds kept although their entries are in no file yet.
 WAITING_MAX: Final = 2
+#: An unfinished file that has not changed for this long is nobody's.
+LEFT_S_MIN: Final = 3_600.0
 _DIGEST_BYTES: Final = 16
 
 log = get_logger(__name__)
@@ -39,17 +43,25 @@ class ParquetFolds:
 
     def make(self) -> None:
         self._folder.mkdir(exist_ok=True)
+        for left in self._folder.glob("writing-*"):  # from a process that died, unless another writes it now
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > LEFT_S_MIN:
+                    left.unlink()
 
     def save(self, partition: int, at: FeedPosition, book: bytes, kept: int) -> None:
         """Save a fold. `kept` is the seq of the partition's last entry in a file."""
         data = msgspec.msgpack.encode((at.nonce, book))
         place = self._folder / f"{partition:04d}-{at.seq:016d}"
         beside = self._folder / f"writing-{uuid4().hex}"
-        with beside.open("wb") as file:
-            file.write(_digest(data) + data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(place)
+        try:
+            with beside.open("wb") as file:
+                file.write(_digest(data) + data)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(place)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
         self._tidy(partition, kept)
 
     def _tidy(self, partition: int, kept: int) -> None:

@@ -117,15 +117,21 @@ def write_snapshot(journal: Path, head: SnapshotHead, image: RedisImage) -> Path
     """Write the snapshot durably, whole or not at all. Raises `OSError`."""
     path = snapshot_path(journal, head.partition, head.seq)
     unfinished = path.with_suffix(".snapshot.tmp")
-    with open(unfinished, "wb") as file:
-        digest = hashlib.sha256()
-        for piece in _pieces(head, image):
-            digest.update(piece)
-            file.write(piece)
-        file.write(b"end %s\n" % digest.hexdigest().encode())
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(unfinished, path)
+    try:
+        with open(unfinished, "wb") as file:
+            digest = hashlib.sha256()
+            for piece in _pieces(head, image):
+                digest.update(piece)
+                file.write(piece)
+            file.write(b"end %s\n" % digest.hexdigest().encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(unfinished, path)
+    except BaseException:
+        unfinished.unlink(
+            missing_ok=True
+        )  # the next snapshot has another name: on a full disk they would pile up
+        raise
     fsync_directory(path.parent)
     return path
 

@@ -1,5 +1,6 @@
 """A restart continues from a checkpoint with the same result. A damaged one is replaced by reading the journal."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from wallet_engine.deciding.decider import Decider
 from wallet_engine.domain.errors import ConfigError, NewerFormat
 from wallet_engine.domain.oracle_state import redis_image
 from wallet_engine.journal.feed import START, FeedEntry
+from wallet_engine.journal.snapshots import snapshots_directory
 
 
 def save(checkpoints: Checkpoints, decider: Decider) -> None:
@@ -48,6 +50,24 @@ def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
         ]
         assert second.matched == whole.matched
         again.close()
+
+
+def test_a_full_disk_leaves_no_half_of_a_snapshot_behind(tmp_path: Path) -> None:
+    """Each attempt left another file, of another name, which nobody removed."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.open()
+    decider, _ = decided(opened(Journal(), (0, "ann")))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # as a full disk
+    try:
+        made = image_of(decider, 0)
+        assert made is not None
+        with pytest.raises(OSError, match="File too large"):
+            checkpoints.save_state(*made)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(snapshots_directory(tmp_path).iterdir()) == []
+    checkpoints.close()
 
 
 def test_matching_and_snapshots_may_be_of_different_moments(tmp_path: Path) -> None:
