@@ -21,14 +21,16 @@ from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_rules import decide_operations
 from wallet_engine.domain.oracle_state import PartitionState
-from wallet_engine.history import books, ends, legs, rows
+from wallet_engine.history import books, ends, legs, reader, rows
 from wallet_engine.history import sink as sink_module
 from wallet_engine.history.clearing import clear
 from wallet_engine.history.database import HistoryUnavailable, check_version, connect, migrate
 from wallet_engine.history.ends import Matched
 from wallet_engine.history.pieces import PIECE_MAX
+from wallet_engine.history.reader import Behind, HistoryReader
 from wallet_engine.history.sink import HistorySink, TakenOver
 from wallet_engine.journal.feed import DirectoryFeed, FeedEntry, partitions_from_start
+from wallet_engine.routing.homes import Homes
 from wallet_engine.service.policy import ANYONE
 from wallet_engine.webhooks.log import START
 
@@ -449,3 +451,31 @@ def test_g10_holds_that_ended_do_not_stay_in_memory(url: str, monkeypatch: pytes
     assert rows_of(url, "SELECT status, count(*) FROM holds GROUP BY status") == [
         {"status": "V", "count": 120}
     ]
+
+
+def test_a_balance_of_a_moment_is_told_once_the_moment_is_over(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another entry of the same millisecond may follow: the balance of that time was told, and then another one."""
+    monkeypatch.setattr(reader, "BEHIND_S_MAX", 0.0)
+    chains = Chains()
+    entry = chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD")
+    homes = Homes(1)
+    run(url, [entry], partitions=(0,))
+
+    async def main() -> None:
+        history = HistoryReader(url, homes)
+        with pytest.raises(Behind):
+            await history.balance_at("alice", "USD", entry.time_ms, ())
+        rows, _ = await history.balance_at("alice", "USD", entry.time_ms - 1, ())
+        assert rows == []
+        sink = HistorySink(url)
+        await sink.start()
+        await sink.positions((0,))
+        await sink.caught_up((0,), entry.time_ms + 1)
+        await sink.close()
+        ((row,), _) = await history.balance_at("alice", "USD", entry.time_ms, ())
+        assert row["balance"] == 500
+        await history.close()
+
+    asyncio.run(main())

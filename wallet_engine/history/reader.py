@@ -169,7 +169,7 @@ class HistoryReader:
         while True:
             async with self.connection() as connection:
                 as_of = await self._as_of(connection, account)
-                if as_of.at_ms >= at_ms:
+                if as_of.at_ms > at_ms:  # in the same millisecond another entry may follow
                     return await _last_postings(connection, account, currency, time_of(at_ms), "<="), as_of
             if time.monotonic() > deadline_s:
                 raise Behind
