@@ -189,8 +189,7 @@ class Turns:
             async with asyncio.timeout(WAIT_S_MAX):
                 while begun < len(commands):
                     part = commands[begun : begun + self._slice(share)]
-                    self._give()
-                    await self._to_go_in.join(share, len(part))
+                    await self._turn_to_go_in(share, len(part))
                     running = self._inside_until_done(len(part), start(part))
                     slices.append((len(part), asyncio.create_task(running)))
                     begun += len(part)
@@ -199,6 +198,19 @@ class Turns:
                 raise Outage("overloaded", "the batch waited too long for those before it") from None
         answers = await asyncio.gather(*(task for _, task in slices), return_exceptions=True)
         return _joined(answers, [size for size, _ in slices], len(commands))
+
+    async def _turn_to_go_in(self, share: Share, size: int) -> None:
+        """Wait for room in the window. If the wait is given up, the room is given back."""
+        self._give()
+        turn = self._to_go_in.join(share, size)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if (
+                turn.done() and not turn.cancelled()
+            ):  # it came in the same round of the loop as the time limit
+                self._left(size)
+            raise
 
     async def _inside_until_done(self, size: int, answer: Awaitable[list[str]]) -> list[str]:
         """The answer of a slice that is in the engine."""

@@ -1,6 +1,7 @@
 """Callers take turns: much work of one caller does not delay little work of another, and all queues are bounded."""
 
 import asyncio
+import time
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -309,6 +310,35 @@ def test_a_batch_that_waits_too_long_says_what_was_not_begun(monkeypatch: pytest
         engine.finish(100)
         results = await asyncio.wait_for(first, 5)
         assert results == ["+"] * WINDOW_WIDE + ["overloaded"] * (10_000 - WINDOW_WIDE)
+
+    scene(work)
+
+
+def test_g9_a_turn_that_comes_with_the_time_limit_leaves_no_room_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a stop of the process, all time limits have passed, and the next turn is given in the same round."""
+
+    async def work() -> None:
+        shares, engine = Shares(), Engine()
+        turns, mine = Turns(shares), shares.of("mine")
+        monkeypatch.setattr(turns_module, "WAIT_S_MAX", 0.3)
+        full = asyncio.create_task(turns.carry_out(mine, [COMMAND] * WINDOW_WIDE, engine.start))
+        await rounds()
+        assert engine.inside == WINDOW_WIDE
+        late = asyncio.create_task(turns.carry_out(mine, [COMMAND] * SLICE_WIDE, engine.start))
+        await rounds()
+        engine.finish(WINDOW_WIDE // SLICE_WIDE)
+        await asyncio.sleep(0)  # the slices have ended, and the turn is planned for the next round
+        time.sleep(0.4)  # noqa: ASYNC251  # the process is stopped
+        await asyncio.wait([full, late])
+        with pytest.raises(Outage):
+            late.result()
+        monkeypatch.setattr(turns_module, "WAIT_S_MAX", 5.0)
+        again = asyncio.create_task(turns.carry_out(mine, [COMMAND] * 2 * WINDOW_WIDE, engine.start))
+        await rounds()
+        assert engine.inside == WINDOW_WIDE
+        await drained(engine, again)
 
     scene(work)
 
