@@ -9,8 +9,8 @@ from typing import Final
 
 import hiredis
 
-from wallet_engine.domain.errors import text_of
-from wallet_engine.redis_store.connection import Callback, Connection, ConnectionLost, NotSent, Reply, Word
+from wallet_engine.domain.errors import WalletError, text_of
+from wallet_engine.redis_store.connection import Callback, Connection, NotSent, Reply, Word
 from wallet_engine.redis_store.node_clock import NodeClock
 from wallet_engine.redis_store.topology import find_primary, no_primary
 from wallet_engine.telemetry.logging import get_logger
@@ -105,12 +105,18 @@ class Lane:
                 primary = await asyncio.to_thread(find_primary, self.nodes, refused)
                 if primary is None:
                     raise OSError(no_primary(refused))
-                connection = await Connection.open(primary.address, self._on_lost)
-                await self.clock.measure(connection)
-                if not connection.is_open:
-                    raise OSError("closed at once")
-            except (OSError, TimeoutError, NotSent, ConnectionLost, hiredis.ReplyError) as error:
-                log.warning("shard unreachable", shard=self.shard, error=text_of(error), retry_s=delay_s)
+                connection = await self._connect(primary.address)
+            except (
+                Exception
+            ) as error:  # whatever a node says, it is asked again: else the shard is lost for good
+                expected = isinstance(error, OSError | WalletError | hiredis.ReplyError)
+                log.warning(
+                    "shard unreachable",
+                    shard=self.shard,
+                    error=text_of(error),
+                    retry_s=delay_s,
+                    exc_info=None if expected else error,
+                )
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RECONNECT_S_MAX)
                 continue
@@ -118,3 +124,15 @@ class Lane:
             self._lost.clear()
             self._connection = connection
             self._on_ready(self)
+
+    async def _connect(self, address: str) -> Connection:
+        """A connection whose node has told its clock; closed again if it has not."""
+        connection = await Connection.open(address, self._on_lost)
+        try:
+            await self.clock.measure(connection)
+            if not connection.is_open:
+                raise OSError("closed at once")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
