@@ -233,7 +233,10 @@ class Batch:
     def fail(self, outage: Outage) -> None:
         """Tell every waiting item that its outcome is not known, or that nothing was done."""
         for item in self._release_items():
-            item.failed(outage)
+            try:
+                item.failed(outage)
+            except Exception:  # as in `commit`
+                log.exception("an operation's failure was not taken", batch=repr(self))
 
     def end(self) -> None:
         """The batch is durable, or failed, or goes back into the queue."""

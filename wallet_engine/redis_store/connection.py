@@ -16,6 +16,7 @@ from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.redis_store.login import login
 from wallet_engine.redis_store.refusals import hindrance_of
+from wallet_engine.telemetry.logging import get_logger
 
 #: Commands sent and not yet answered on one connection.
 COMMANDS_IN_FLIGHT_MAX: Final = 4096
@@ -26,6 +27,8 @@ REPLY_TIMEOUT_S: Final = 5.0
 Word = str | int | bytes
 Reply = Any
 Callback = Callable[[Reply], None]
+
+log = get_logger(__name__)
 
 
 def pack(words: Iterable[Word]) -> bytes:
@@ -183,7 +186,12 @@ class Connection(asyncio.Protocol):
         lost.__cause__ = exc
         waiting, self._waiting = self._waiting, deque()
         for callback in waiting:
-            callback(lost)
+            try:
+                callback(lost)
+            except (
+                Exception
+            ):  # a bug in one of them must not leave the others, or a reconnect, waiting for ever
+                log.exception("the loss of a connection was not taken", connection=repr(self))
         self._on_lost(self)
 
     def _watch(self) -> None:

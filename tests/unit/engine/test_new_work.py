@@ -43,6 +43,23 @@ def test_a_batch_of_one_sort_is_left_as_it_is(kinds: str) -> None:
     assert [o[0] for o in refused.operations] == list(kinds)
 
 
+def test_g9_an_operation_whose_caller_fails_hides_the_outage_from_no_other() -> None:
+    told: list[str] = []
+
+    class Told:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def failed(self, outage: Outage) -> None:
+            if self.name == "b":
+                raise ValueError("a bug")
+            told.append(f"{self.name} {outage.code}")
+
+    items: list[Any] = [Told(name) for name in "abc"]
+    Batch(3, [operation("t")] * 3, items, 77).fail(Outage("overloaded", "too much"))
+    assert told == ["a overloaded", "c overloaded"]
+
+
 def test_the_script_means_the_same_kinds() -> None:
     ending = "".join(sorted(letter for letter, kind in KINDS.items() if kind.ends))
     assert f"find(columns[1], '[^{ending}]')" in load_script("apply").text

@@ -142,6 +142,28 @@ def test_what_was_sent_when_the_connection_broke_is_unknown_and_is_not_sent_agai
     asyncio.run(run())
 
 
+def test_g9_a_callback_that_fails_hides_the_loss_from_nobody() -> None:
+    def hang_up(number: int, writer: asyncio.StreamWriter) -> None:
+        if number == 3:
+            writer.transport.abort()
+
+    def fails(_: Any) -> None:
+        raise ValueError("a bug")
+
+    async def run() -> None:
+        async with connected(hang_up) as (_, connection, lost):
+            replies: list[Any] = []
+            for callback in (replies.append, fails, replies.append):
+                connection.send(pack(("INCR", "x")), callback)
+            async with asyncio.timeout(5):
+                while connection.is_open:
+                    await asyncio.sleep(0.01)
+            assert [type(reply) for reply in replies] == [ConnectionLost, ConnectionLost]
+            assert lost == [connection]
+
+    asyncio.run(run())
+
+
 def test_g10_commands_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "COMMANDS_IN_FLIGHT_MAX", 10)
 
