@@ -137,7 +137,11 @@ class ShardKeeper:
             self._returning.behind,
         )
         reading = await Connection.open(found.primary.address, lambda _: None)
-        trimming = await Connection.open(found.primary.address, lambda _: None)
+        try:
+            trimming = await Connection.open(found.primary.address, lambda _: None)
+        except BaseException:  # for example when the node takes no further connections
+            reading.close()
+            raise
         tasks = [
             asyncio.create_task(drain.run(reading, trimming), name=f"drain-{self.shard}"),
             asyncio.create_task(self._follow_map(drain, found, trimming), name=f"map-{self.shard}"),
