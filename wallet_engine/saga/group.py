@@ -226,8 +226,9 @@ class Group:
         await self._abort(attempt)
         if decision != _INTERRUPTED:
             return _answer(outcome, told)
-        if outage is not None:
-            raise Outage(outage.code, f"{outage.detail}; nothing of the group was done: retry it")
+        if outage is not None:  # also if a part's outcome was not known, this decision ends it
+            code = "partition_unavailable" if outage.code == "outcome_unknown" else outage.code
+            raise Outage(code, f"{outage.detail}; nothing of the group was done: retry it")
         return int(told[2]) + 1
 
     async def _abort(self, attempt: int) -> None:

@@ -1,0 +1,52 @@
+"""What a caller is told of a group that was interrupted."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.group_commands import GroupCommand
+from wallet_engine.domain.groups import BOTH_HERE, Leg
+from wallet_engine.domain.operation import Words
+from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.saga.group import Group, Parts
+
+HOME, OTHER = 1, 2
+ID = "A" * 22
+
+
+class Engine:
+    """The node of the other partition goes away before it answers; the home decides what it is asked."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int]] = []
+
+    def now_s(self) -> float:
+        return 1.0
+
+    def submit(self, partition: int, words: Words, item: Any, _issued_s: float) -> None:
+        self.sent.append((words[0], partition))
+        if words[0] == "p":
+            item.failed(Outage("outcome_unknown", "the Redis node went away before it answered"))
+        else:
+            outcome = Outcome.INTERRUPTED if words[0] == "g" else Outcome.APPLIED
+            batch = SimpleNamespace(partition=partition, entry="1.5", detail=lambda _: ["-", "-", "0"])
+            item.committed(outcome.value, 0, batch)
+
+
+def test_g14_a_group_that_was_decided_void_surely_did_not_happen() -> None:
+    """What became of the part that did not answer is not known; what becomes of it is: the home has decided."""
+
+    async def run() -> Engine:
+        engine: Any = Engine()
+        command = GroupCommand(ID, (TransferCommand("alice", "bob", 1, "USD", ID),))
+        legs = (Leg(BOTH_HERE, 0, "alice", "bob", 1, "USD"),)
+        with pytest.raises(Outage, match="nothing of the group was done") as refused:
+            await Group(engine, command, Parts(HOME, {HOME: legs, OTHER: legs})).run()
+        assert refused.value.code == "partition_unavailable"
+        return engine
+
+    assert asyncio.run(run()).sent == [("p", OTHER), ("g", HOME), ("b", OTHER)]
