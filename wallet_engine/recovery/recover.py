@@ -50,6 +50,7 @@ STREAM_READ_MAX: Final = 256
 #: Open entries read from the stream at a time; each may have 150 kB.
 STREAM_LOOK_MAX: Final = 32
 _CERTIFY: Final = load_script("certify").text
+_UNSTREAM: Final = load_script("unstream").text
 _SET_ASIDE: Final = load_script("set_aside").text
 KEYS_PER_DROP_MAX: Final = 100
 
@@ -395,7 +396,7 @@ class ShardRecovery:
             if partition in replayers and replayers[partition].differs:
                 await self._stop(connection, partition, keys, replayers[partition].differs)
                 continue
-            await self._restore_open_entries(connection, partition, keys)
+            await self._restore_open_entries(connection, partition, keys, ballot.epochs[partition])
             await self._compare(connection, partition, keys)
             serving[partition] = keys
         await ballot.spread()
@@ -474,8 +475,7 @@ class ShardRecovery:
         for host, port, _ in replicas:
             address = f"{host.decode()}:{port.decode()}"
             for name in await asyncio.to_thread(keys_in_slots, address, slots):
-                if name.encode() not in here:
-                    await connection.call("SET", name, "")
+                if name.encode() not in here and await connection.call("SET", name, "", "NX"):
                     await connection.call("UNLINK", name)
 
     async def _knows(self, connection: Connection, partition: int, slot: int, meta: Meta) -> bool:
@@ -555,9 +555,12 @@ class ShardRecovery:
                 yield record
 
     async def _restore_open_entries(
-        self, connection: Connection, partition: int, keys: PartitionKeys
+        self, connection: Connection, partition: int, keys: PartitionKeys, epoch: int
     ) -> None:
-        """Write the open entries to the stream: replay does not, and the sweeper needs them."""
+        """Write the open entries to the stream: replay does not, and the sweeper needs them.
+
+        Raises OSError when another recovery has taken the partition over.
+        """
         members = OpenMembers(keys.open)
         while not members.done:
             members.take(await connection.call(*members.command))
@@ -565,7 +568,8 @@ class ShardRecovery:
         if not seqs or not await self._lacks_one(connection, keys, seqs):
             return
         # Stream ids can only grow, so write all of them again, in order.
-        await connection.call("UNLINK", keys.journal)
+        if not await connection.call("EVAL", _UNSTREAM, 2, keys.meta, keys.journal, epoch):
+            raise OSError(f"partition {partition} has changed while it was recovered")
         wanted = set(seqs)
         async for record in self._records({partition}, {partition: seqs[0] - 1}):
             seq = int(record.payload.partition(b" ")[0])
