@@ -26,20 +26,30 @@ async def watched_keyring(directory: Directory, *, insecure: bool) -> AsyncItera
     keyring.replace(await asyncio.to_thread(directory.api_keys.all))
     changed = on_loop(asyncio.get_running_loop(), keyring.replace)
     unwatch = await asyncio.to_thread(directory.api_keys.watch, changed)
-    tending = asyncio.create_task(_tend(directory, keyring), name="keyring")
+    # Two tasks: while ZooKeeper is away, each note takes seconds, and a key that has expired must not count meanwhile.
+    tending = (
+        asyncio.create_task(_forget(keyring), name="keyring"),
+        asyncio.create_task(_note_used(directory, keyring), name="keys-used"),
+    )
     try:
         yield keyring
     finally:
         unwatch()
-        tending.cancel()
-        await asyncio.gather(tending, return_exceptions=True)
+        for task in tending:
+            task.cancel()
+        await asyncio.gather(*tending, return_exceptions=True)
 
 
-async def _tend(directory: Directory, keyring: Keyring) -> None:
-    noted_s: dict[str, float] = {}
+async def _forget(keyring: Keyring) -> None:
     while True:
         await asyncio.sleep(FORGET_S)
         keyring.forget()
+
+
+async def _note_used(directory: Directory, keyring: Keyring) -> None:
+    noted_s: dict[str, float] = {}
+    while True:
+        await asyncio.sleep(FORGET_S)
         used, keyring.used = keyring.used, set()
         now_s = time.monotonic()
         for key_id in [key for key in used if now_s - noted_s.get(key, -NOTE_USED_S_MIN) >= NOTE_USED_S_MIN]:
