@@ -20,7 +20,7 @@ from wallet_engine.service.api import (
     LimitsCommand,
     Money,
 )
-from wallet_engine.service.deciding import Decided, decide, looked_up, prove
+from wallet_engine.service.deciding import Decided, decide, looked_up, prove, read_after
 from wallet_engine.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -188,7 +188,7 @@ class Accounts:
             closed = await self._flag(account_id, f"close.{closing.seq}", by)
         finally:
             if closed not in (Outcome.APPLIED, Outcome.REPEATED):
-                await self._flag(account_id, f"reopen.{closing.seq}", by)
+                await read_after(self._flag(account_id, f"reopen.{closing.seq}", by))
         return closed
 
     def _partition(self, account_id: str) -> int:
@@ -209,7 +209,9 @@ class Accounts:
             raise Outage("outcome_unknown", "not confirmed in time: repeat the request") from None
 
     async def _view_unless_declined(self, account_id: str, outcome: str) -> AccountView | None:
-        return await self.account(account_id) if outcome in (Outcome.APPLIED, Outcome.REPEATED) else None
+        if outcome not in (Outcome.APPLIED, Outcome.REPEATED):
+            return None
+        return await read_after(self.account(account_id))
 
     async def _stripes(self, account_id: str) -> list[AccountRead]:
         partitions = range(self._engine.cluster.config.partitions)

@@ -79,6 +79,17 @@ async def prove(engine: Engine, partition: int) -> int:
         raise Outage(code, outage.detail, retry_after_s=outage.retry_after_s) from None
 
 
+async def read_after(read: Awaitable[T]) -> T:
+    """What is read for the answer to an operation that has changed something.
+
+    Raises `Outage("outcome_unknown")`: the other codes promise that nothing was done.
+    """
+    try:
+        return await read
+    except Outage as outage:
+        raise Outage("outcome_unknown", f"{outage.detail}: repeat the request for its answer") from None
+
+
 async def looked_up(engine: Engine, partition: int, look: Callable[[], Awaitable[T | None]]) -> T | None:
     """What `look` finds in the partition. If it finds nothing, it looks again after a proof."""
     found = await look()

@@ -17,7 +17,7 @@ from wallet_engine.engine.reads import Reader
 from wallet_engine.saga.capture import Capture
 from wallet_engine.saga.transfer import Call
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, HoldAnswer
-from wallet_engine.service.deciding import decide, looked_up
+from wallet_engine.service.deciding import decide, looked_up, read_after
 from wallet_engine.service.repeats import Repeats
 from wallet_engine.service.sides import check_sides
 
@@ -78,7 +78,7 @@ class Holds:
                 raise Outage(result, "the capture is not confirmed: retry it with the same id")
             if result != Outcome.STALE:
                 if result == _APPLIED and found is None:
-                    found = await self._reader.hold(self._home(account), field)
+                    found = await read_after(self._reader.hold(self._home(account), field))
                 return HoldAnswer(result, replayed, found)
         raise _changing(hold_id)
 
@@ -93,7 +93,7 @@ class Holds:
             if outcome != Outcome.STALE:
                 ended = told_hold(told) if outcome == Outcome.APPLIED else None
                 if ended is None and outcome in (Outcome.APPLIED, Outcome.REPEATED):
-                    ended = await self.hold(account_id, hold)
+                    ended = await read_after(self.hold(account_id, hold))
                 return HoldAnswer(outcome, False, ended)
         raise _changing(hold)
 
@@ -171,7 +171,8 @@ class Holds:
         if outcome not in (Outcome.APPLIED, Outcome.REPEATED):
             return HoldAnswer(outcome, False)
         told = told_hold(before) if outcome == Outcome.APPLIED else None
-        return HoldAnswer(outcome, outcome == Outcome.REPEATED, told or await self.hold(account, hold_id))
+        found = told or await read_after(self.hold(account, hold_id))
+        return HoldAnswer(outcome, outcome == Outcome.REPEATED, found)
 
     async def _without_hold(
         self, account: str, command: IncreaseCommand | CaptureCommand | None

@@ -27,7 +27,7 @@ from wallet_engine.engine.reads import Reader
 from wallet_engine.saga.refund import Refund
 from wallet_engine.saga.transfer import Call
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, RefundAnswer
-from wallet_engine.service.deciding import prove
+from wallet_engine.service.deciding import prove, read_after
 from wallet_engine.service.lookups import PENDING, LookUps
 from wallet_engine.service.originals import ForgottenOriginals, check_leg
 from wallet_engine.service.repeats import Repeats
@@ -130,7 +130,8 @@ class Refunds:
                     return RefundAnswer(again)
                 original = again
             known = original.returned_minor if is_stored else 0
-            returned = max(await self._returned(p, field), known)
+            total = self._returned(p, field)
+            returned = max(await (read_after(total) if result == _APPLIED else total), known)
             if result != Outcome.STALE:
                 code = "" if result == _APPLIED else WIRE_CODES[result]
                 rest, back = original.amount_minor - returned, Outcome(result).of_receiver

@@ -9,6 +9,7 @@ import pytest
 
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.group_commands import GroupCommand
+from wallet_engine.domain.hold_commands import HoldCommand
 from wallet_engine.domain.limits import IN_FLIGHT_TRANSFERS_MAX
 from wallet_engine.domain.memory import TransferRecord, credit_memory, transfer_field
 from wallet_engine.domain.operation import Operation, Words
@@ -21,7 +22,7 @@ from wallet_engine.engine.headroom import Headroom
 from wallet_engine.engine.reads import TransferRead
 from wallet_engine.routing.homes import Homes
 from wallet_engine.routing.slots import partition_of
-from wallet_engine.service.api import OF_RECEIVER
+from wallet_engine.service.api import OF_RECEIVER, LimitsCommand
 from wallet_engine.service.wallet import ClusterWallet
 
 PARTITIONS = 64
@@ -211,3 +212,41 @@ def test_that_no_original_is_remembered_is_said_behind_a_proof(again: str) -> No
         return (await asked).code, engine.proved
 
     assert asyncio.run(scenario()) == ("" if again == "+" else "transfer_not_found", [p])
+
+
+class Unreadable:
+    """Reads of a partition that has just gone away."""
+
+    async def account(self, *_: object) -> Any:
+        raise Outage("partition_unavailable", "not served now")
+
+    transfer = hold = account
+
+
+@pytest.mark.parametrize("what", ["open", "freeze", "limits", "refund", "hold"])
+def test_g14_what_was_done_is_not_called_undone_because_it_cannot_be_read(what: str) -> None:
+    """Every code but `outcome_unknown` promises that nothing was done."""
+    p = partition_of(PAYER, PARTITIONS)
+    receiver = next(name for name in map("r{}".format, count()) if partition_of(name, PARTITIONS) == p)
+    original = Original(PAYER, "F" * 30, receiver, 5, "USD", 1, 7, 0, p, CREDITED, 0)
+
+    async def scenario() -> str:
+        engine = EngineDouble()
+        engine.headroom = SimpleNamespace(wary=False, check=lambda *_: None)
+        wallet = ClusterWallet(cast(Any, engine), cast(Any, Unreadable()))
+        calls: Any = {
+            "open": lambda: wallet.open_account(PAYER, "USD", None),
+            "freeze": lambda: wallet.set_flags(PAYER, "freeze"),
+            "limits": lambda: wallet.set_limits(LimitsCommand(PAYER, "USD", 5, None)),
+            "refund": lambda: wallet.refund(RefundCommand(PAYER, TXID, OTHER_ID, None), original),
+            "hold": lambda: wallet.place_hold(HoldCommand(PAYER, 5, "USD", TXID, None, 60)),
+        }
+        asked = asyncio.create_task(calls[what]())
+        while not engine.submitted:
+            await asyncio.sleep(0)
+        durable(engine, "+")
+        with pytest.raises(Outage, match="not served now") as told:
+            await asked
+        return told.value.code
+
+    assert asyncio.run(scenario()) == "outcome_unknown"
