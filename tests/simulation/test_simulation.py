@@ -49,7 +49,7 @@ def keep_every_guarantee(seeds: range, profile: Callable[[int], Profile] = Profi
     assert not failed, f"{len(failed)} seeds failed; SIM_SEED=<n> shows one\n" + "\n".join(failed)
 
 
-@the_first(24, 48)
+@the_first(16, 48)
 def test_seeds_keep_every_guarantee(seeds: range) -> None:
     """G1, G2, G3, G4, G5, G6, G7, G8 and G9 on the first seeds."""
     keep_every_guarantee(seeds)
@@ -67,19 +67,20 @@ def test_seeds_with_holds_groups_and_refunds(seeds: range) -> None:
     keep_every_guarantee(seeds, Profile.draw_all)
 
 
-@the_first(8, 16)
+@the_first(6, 16)
 def test_seeds_with_moves(seeds: range) -> None:
     """G1 to G9 and G11 while partitions move and come back, and primaries fail over."""
     keep_every_guarantee(seeds, Profile.draw_moves)
 
 
+@the_first(2, 6)
 @pytest.mark.parametrize("kind", FAULTS)
-def test_each_fault_alone(kind: str) -> None:
-    for seed in range(1, 5):
+def test_each_fault_alone(kind: str, seeds: range) -> None:
+    for seed in seeds:
         run_seed(seed, Profile(kinds=(kind,), faults=3, fault_gap_steps=150, payments_per_caller=2))
 
 
-@the_first(3, 8)
+@the_first(2, 8)
 @pytest.mark.parametrize("outage", [*OUTAGES, LOST])
 def test_long_outages(outage: str, seeds: range) -> None:
     """G1 to G10 and G14 while one part is out, streams are small and payments come in crowds."""
@@ -91,7 +92,7 @@ def test_a_seed_is_one_run() -> None:
 
     These moves used to differ, because fields were copied in the order of a set.
     """
-    plain, moving = (2, 3, 4), (5, 17, 40)
+    plain, moving = (2, 3), (5, 17)
     here = [run_seed(seed).digest for seed in plain]
     here += [run_seed(seed, Profile.draw_moves(seed)).digest for seed in moving]
     program = f"""from simulation.run import Profile, run_seed
