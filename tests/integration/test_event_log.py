@@ -244,6 +244,18 @@ async def test_who_waits_is_told_soon_and_only_of_what_is_committed(pool: Any) -
     await log.close()
 
 
+async def test_who_waits_is_told_that_the_database_failed(pool: Any) -> None:
+    log = EventLog(pool)
+    waiting = [asyncio.create_task(log.wait_beyond(0, 20)) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    await pool.execute("ALTER TABLE event_numbers RENAME TO elsewhere")
+    failed = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in failed] == [asyncpg.UndefinedTableError] * 3
+    await pool.execute("ALTER TABLE elsewhere RENAME TO event_numbers")
+    assert not await log.wait_beyond(0, 0.2)
+    await log.close()
+
+
 class Failing:
     """A connection whose n-th call fails, before or after it was carried out."""
 

@@ -99,6 +99,8 @@ class EventLog:
         self._pool = pool
         self._last = 0
         self._watch: asyncio.Task[None] | None = None
+        #: Why the last watch ended, if it failed.
+        self._failure: Exception | None = None
         self._waiting = 0
         self._stopped = False
         self._grown = asyncio.Condition()
@@ -145,7 +147,10 @@ class EventLog:
         return int(await self._pool.fetchval("SELECT removed FROM event_numbers"))
 
     async def wait_beyond(self, number: int, timeout_s: float) -> bool:
-        """Wait up to `timeout_s` for a row behind this one; whether there is one."""
+        """Wait up to `timeout_s` for a row behind this one; whether there is one.
+
+        Raises the error of the database that ended the wait.
+        """
         if await self.last() > number:
             return True
         if self._stopped:
@@ -153,17 +158,19 @@ class EventLog:
         self._waiting += 1
         try:
             if self._watch is None or self._watch.done():
+                self._failure = None
                 self._watch = asyncio.create_task(self._look(), name="event-log")
             async with asyncio.timeout(timeout_s), self._grown:
-                await self._grown.wait_for(lambda: self._last > number or self._stopped or self._failed())
+                await self._grown.wait_for(
+                    lambda: self._last > number or self._stopped or self._watch is None
+                )
+            if self._last <= number and self._failure is not None:
+                raise self._failure
             return self._last > number
         except TimeoutError:
             return False
         finally:
             self._waiting -= 1
-
-    def _failed(self) -> bool:
-        return self._watch is None or self._watch.done()
 
     async def _look(self) -> None:
         """Poll the log for all waiting calls; ends when none waits."""
@@ -173,6 +180,8 @@ class EventLog:
                 if await self.last() > before:
                     await self._tell()
                 await asyncio.sleep(POLL_S)
+        except Exception as failure:  # those who wait raise it
+            self._failure = failure
         finally:
             self._watch = None
             await self._tell()
