@@ -8,7 +8,9 @@ import random
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,13 +21,14 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal import read
 from wallet_engine.journal.chains import RECENT_ENTRIES_PER_PARTITION
-from wallet_engine.journal.copies_wire import HeldAsk, Standings, StateAsk, Target, YesNo
+from wallet_engine.journal.copies_wire import EntriesAsk, HeldAsk, Standings, StateAsk, Target, YesNo
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.peers import Peer
 from wallet_engine.journal.writer import JournalWriter
-from wallet_engine.recovery.catchup import catch_up
+from wallet_engine.recovery.catchup import catch_up, follow
 from wallet_engine.recovery.peer_session import PeerSession
+from wallet_engine.recovery.returning import Returning
 from wallet_engine.routing.model import JournalInfo
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -243,3 +246,82 @@ def texts(copy: Copy) -> dict[int, list[bytes]]:
     for record in read(copy.copy.directory):
         found.setdefault(record.partition, []).append(record.payload)
     return found
+
+
+class Fellows:
+    """Reaches the copy at the other end of `peer` once for each of `damaged`, as if these were several copies.
+
+    A damaged one ends the connection at each question for entries.
+    """
+
+    sole = False
+
+    def __init__(self, peer: Peer, *damaged: bool) -> None:
+        self._peer = peer
+        self._damaged = damaged
+
+    async def council(self) -> Any:
+        return SimpleNamespace(members=SimpleNamespace(copies=()))
+
+    async def reach(self, _copies: Sequence[str]) -> list[Peer]:
+        transport: Any = self._peer._connection._transport
+        host, port = transport.get_extra_info("peername")[:2]
+        found = [await Peer.connect("j1", f"{host}:{port}", "j2") for _ in self._damaged]
+        for peer, damaged in zip(found, self._damaged, strict=True):
+            if damaged:
+                peer.ask = partial(self._refuse, peer.ask)  # type: ignore[method-assign]
+        return found
+
+    async def _refuse(self, ask: Any, question: Any, *more: Any) -> Any:
+        if isinstance(question, EntriesAsk):
+            raise OSError("journal copy j1 is gone")
+        return await ask(question, *more)
+
+
+def test_g5_a_copy_does_not_claim_an_epoch_that_no_copy_which_answers_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its chain may have entries that are not in that epoch's, and the next recovery would take them for the best."""
+
+    async def main() -> None:
+        async with two_copies(tmp_path, monkeypatch) as (source, other, peer):
+            for copy in (source, other):
+                written(copy, {1: 20})
+            chain(other.writer, 1, 20, 5, "ours", epoch=1)
+            other.writer.sync()
+            fellows: Any = Fellows(peer, False)
+            returning = Returning(other.copy, other.commit, fellows)
+            returning.behind({1: 7}, lambda _: None)
+            await returning._round()
+            assert other.writer.view(1) < 7
+            assert 1 not in other.copy.confirmed
+            source.writer.mark_base(1, 7)
+            source.writer.sync()
+            await returning._round()
+            assert (other.writer.view(1), other.copy.confirmed[1]) == (7, 7)
+            assert texts(other) == texts(source)
+
+    run(main())
+
+
+def test_g9_a_copy_that_cannot_give_what_it_has_keeps_nobody_from_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one with a damaged segment."""
+
+    async def main() -> None:
+        async with two_copies(tmp_path, monkeypatch) as (source, other, peer):
+
+            async def followed(*damaged: bool) -> set[int]:
+                fellows: Any = Fellows(peer, *damaged)
+                council = await fellows.council()
+                return await follow(other.copy, other.commit, fellows, council, {1: EPOCH, 2: EPOCH})
+
+            written(source, {1: 20, 2: 20})
+            written(other, {1: 5})
+            with pytest.raises(OSError, match="is gone"):
+                await followed(True)
+            assert await followed(True, False) == {1, 2}
+            assert texts(other) == texts(source)
+
+    run(main())

@@ -77,8 +77,9 @@ class Returning:
         before = {partition: copy.writer.durable_seq(partition) for partition in behind}
         council = await self._fellows.council()
         epochs = {partition: epoch for partition, (epoch, _) in behind.items()}
-        await follow(copy, self._commit, self._fellows, council, epochs)
-        self._commit.follows(epochs)
+        followed = await follow(copy, self._commit, self._fellows, council, epochs)
+        # If no copy that answers follows its epoch, this copy's chain may have entries that are not in that epoch's.
+        self._commit.follows({partition: epochs[partition] for partition in followed})
         for partition, known in behind.items():
             if (
                 copy.writer.durable_seq(partition) > before[partition]
