@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from wallet_engine.domain.errors import text_of
 from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copies_wire import (
     EntriesAsk,
@@ -57,11 +58,18 @@ async def follow(
 ) -> set[int]:
     """Take over chains from the other copies that answer, if they follow these epochs or newer ones.
 
-    Returns the partitions for which a copy does. Raises OSError, `WalletError`; then only a part may be done.
+    Returns the partitions for which a copy does. If one copy fails, the others are still asked. Raises OSError if then
+    some partition is missing, `WalletError`; then only a part may be done.
     """
     peers = await fellows.reach(council.members.copies)
+    failure: OSError | None = None
     try:
-        states = [(peer, (await peer.ask(StateAsk(list(epochs)), Standings)).standings) for peer in peers]
+        states: list[tuple[Peer, Sequence[Standing]]] = []
+        for peer in peers:
+            try:
+                states.append((peer, (await peer.ask(StateAsk(list(epochs)), Standings)).standings))
+            except OSError as error:
+                failure = failure or error
         found: set[int] = set()
         # As much as possible from one copy: each copy reads the same segments for any part of them.
         for peer, standings in sorted(states, key=_length, reverse=True):
@@ -71,9 +79,18 @@ async def follow(
                 for each in follows
                 if each.partition not in found or each.seq > copy.writer.durable_seq(each.partition)
             ]
-            if targets:
-                await catch_up(copy, commit, peer, targets)
+            try:
+                if targets:
+                    await catch_up(copy, commit, peer, targets)
+            except Superseded:
+                raise
+            except OSError as error:  # for example a damaged segment there
+                log.warning("could not catch up", source=peer.journal_id, reason=text_of(error))
+                failure = failure or error
+                continue
             found |= {each.partition for each in follows}
+        if failure is not None and not found.issuperset(epochs):
+            raise failure
         return found
     finally:
         for peer in peers:
