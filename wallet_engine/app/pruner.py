@@ -56,8 +56,11 @@ class Pruner:
             await asyncio.sleep(POLL_S)
             try:
                 await self.prune()
-            except (WalletError, OSError) as error:
-                log.warning("segments not removed", error=text_of(error))
+            except Exception as error:  # payments must not stop because nothing is removed
+                unforeseen = not isinstance(error, WalletError | OSError)
+                log.warning(
+                    "segments not removed", error=text_of(error), exc_info=error if unforeseen else None
+                )
                 self._tell(f"prune: {text_of(error)}")
 
     async def prune(self) -> None:
