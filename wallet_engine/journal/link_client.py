@@ -116,6 +116,8 @@ class LinkClient:
                     self.refuse(str(error))
                 except (OSError, TimeoutError):
                     pass
+                except Exception:  # for example an address that is no name: the copy may announce another one
+                    log.exception("no connection to a journal copy", journal=self.journal_id)
             finally:
                 connection.abort()
             if connection.copy is not None:

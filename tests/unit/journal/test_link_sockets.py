@@ -234,6 +234,23 @@ def test_client_goes_to_the_new_address() -> None:
     run(test)
 
 
+def test_g9_client_goes_to_the_new_address_after_one_that_is_no_name() -> None:
+    """Such as `--advertise host..svc`: its encoding fails before any look-up, and not with an `OSError`."""
+
+    async def test() -> None:
+        memory, tracker = Memory(), ReceiptTracker(1)
+        client = LinkClient("j1", ("host..svc", 1), tracker)
+        client.start()
+        await asyncio.sleep(0.05)
+        async with served(memory) as (_, address):
+            client.address = address
+            client.start()
+            await until(lambda: client.connected)
+            await client.close()
+
+    run(test)
+
+
 def test_entries_are_brought_in_their_order_in_messages_of_a_bounded_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
