@@ -12,11 +12,15 @@ import hiredis
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.engine.cluster import ClusterView
 from wallet_engine.redis_store.connection import ConnectionLost, NotSent
+from wallet_engine.telemetry.logging import get_logger
 
 LOOK_S: Final = 1.0
 #: If clocks are further apart, the service is not ready, because the times of entries would be too
 #: inaccurate.
 APART_MS_MAX: Final = ISSUED_AGE_MS_MAX
+
+
+log = get_logger(__name__)
 
 
 def now_ms() -> int:
@@ -66,7 +70,10 @@ class Clocks:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            await asyncio.gather(*(self._look(shard) for shard in list(self._cluster.lanes)))
+            looks = [self._look(shard) for shard in list(self._cluster.lanes)]
+            for result in await asyncio.gather(*looks, return_exceptions=True):
+                if isinstance(result, Exception):  # the next look, and those at other shards, go on
+                    log.error("clock of a shard not measured", exc_info=result)
 
     async def _look(self, shard: str) -> None:
         try:

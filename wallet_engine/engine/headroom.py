@@ -98,7 +98,10 @@ class Headroom:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            await asyncio.gather(*(self._look(shard) for shard in list(self._cluster.lanes)))
+            looks = [self._look(shard) for shard in list(self._cluster.lanes)]
+            for result in await asyncio.gather(*looks, return_exceptions=True):
+                if isinstance(result, Exception):  # the next look, and those at other shards, go on
+                    log.error("headroom of a shard not checked", exc_info=result)
 
     async def _look(self, shard: str) -> None:
         await self._look_at_writes(shard)

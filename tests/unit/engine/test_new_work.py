@@ -1,5 +1,6 @@
 """Where new work is refused, and which operations are still allowed."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.kinds import KINDS
 from wallet_engine.domain.operation import Words
+from wallet_engine.engine import headroom as headroom_module
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.conditions import Condition
 from wallet_engine.engine.headroom import Headroom, memory_share, stream_full
@@ -140,3 +142,31 @@ def test_memory_is_counted_as_redis_counts_it() -> None:
     assert memory_share(b"# Memory\r\n" + used + b"mem_not_counted_for_evict:100\r\n" + limit) == 0.8
     assert memory_share(used + limit) == 0.9
     assert memory_share(used + b"maxmemory:0\r\n") == 0.0
+
+
+def test_g10_a_shard_that_says_what_nobody_expects_ends_no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither those of its own memory, nor those of other shards."""
+    monkeypatch.setattr(headroom_module, "LOOK_S", 0.01)
+    said = {"s1": b"used_memory:many\r\nmaxmemory:100\r\n", "s2": b"used_memory:1\r\nmaxmemory:100\r\n"}
+
+    class Lane:
+        def __init__(self, shard: str) -> None:
+            self._shard = shard
+
+        async def call(self, name: str, *_: object) -> Any:
+            return said[self._shard] if name == "INFO" else 0
+
+    async def run() -> None:
+        cluster: Any = SimpleNamespace(accumulators=[], lanes={shard: Lane(shard) for shard in said})
+        room = Headroom(cluster)
+        room.start()
+        await asyncio.sleep(0.1)
+        said.update(dict.fromkeys(said, b"used_memory:99\r\nmaxmemory:100\r\n"))
+        try:
+            async with asyncio.timeout(5):
+                while room.short != {"s1", "s2"}:
+                    await asyncio.sleep(0.01)
+        finally:
+            await room.close()
+
+    asyncio.run(run())
