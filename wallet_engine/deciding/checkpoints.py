@@ -11,6 +11,7 @@ aside; then more entries are read.
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -54,6 +55,8 @@ class Checkpoints:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._lock: BinaryIO | None = None
+        #: A save whose caller was cancelled goes on in its thread; the next one waits for it.
+        self._saving = threading.Lock()
         #: partition -> seq of its newest snapshot
         self.seqs: dict[int, int] = {}
 
@@ -128,17 +131,19 @@ class Checkpoints:
     def save_matching(self, data: bytes) -> None:
         """Save the result of `matching_of`. Raises `OSError`."""
         fresh = self.directory / "matching.new"
-        with open(fresh, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(self.directory / "matching")
-        fsync_directory(self.directory)
+        with self._saving:
+            with open(fresh, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(self.directory / "matching")
+            fsync_directory(self.directory)
 
     def save_state(self, head: SnapshotHead, image: RedisImage) -> None:
         """Save the result of `image_of`. Raises `OSError`."""
-        write_snapshot(self.directory, head, image)
-        prune_snapshots(list_snapshots(self.directory)[head.partition])
+        with self._saving:
+            write_snapshot(self.directory, head, image)
+            prune_snapshots(list_snapshots(self.directory)[head.partition])
         self.seqs[head.partition] = head.seq
 
 

@@ -1,6 +1,10 @@
 """A restart continues from a checkpoint with the same result. A damaged one is replaced by reading the journal."""
 
+import os
 import resource
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -145,3 +149,27 @@ def test_one_process_uses_a_directory(tmp_path: Path) -> None:
     first.close()
     second.open()
     second.close()
+
+
+def test_a_save_waits_for_one_whose_caller_was_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oracle that ends during a checkpoint makes its last one at once, and a thread cannot be cancelled."""
+    checkpoints = Checkpoints(tmp_path)
+    fsync, on_disk = os.fsync, threading.Event()
+    slow = iter([True])
+
+    def fsync_slowly(descriptor: int) -> None:
+        if next(slow, False):
+            on_disk.set()
+            time.sleep(0.3)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(checkpoints.save_matching, b"first" * 1000)
+        assert on_disk.wait(10)
+        second = pool.submit(checkpoints.save_matching, b"second")
+        first.result(10)
+        second.result(10)
+    assert (tmp_path / "matching").read_bytes() == b"second"
