@@ -120,7 +120,7 @@
 
   -- Clears the sums of the legs checked so far: account -> minor units.
   local function start_sums()
-    for _, each in pairs(batch.ledgers) do each.spent, each.coming = {}, {} end
+    for _, each in pairs(batch.ledgers) do each.spent, each.left, each.coming = {}, {}, {} end
   end
 
   -- Outcome, index and role of the first leg that this partition refuses; nil if it refuses none. Money that one leg
@@ -138,8 +138,9 @@
       end
       if not refused and from and byte(from) ~= SYSTEM then
         local spent = (ledger.spent[from] or 0) + minor
-        ledger.spent[from] = spent
-        if have < spent and have - spent < -limit_of(batch.flags, from, ledger.currency) then
+        local left = (ledger.left[from] or have) - minor -- leg by leg, because `spent` may be beyond exact numbers
+        ledger.spent[from], ledger.left[from] = spent, left
+        if left < 0 and left < -limit_of(batch.flags, from, ledger.currency) then
           refused = INSUFFICIENT_FUNDS
         elseif setting_aside and held(ledger, from) + spent > AMOUNT_MAX then
           refused = BALANCE_LIMIT

@@ -86,6 +86,18 @@ WHOLE: Final = [
     ),
     case("in the overdraft limit", ["+ m T1 line X1 c{b line>bob 300, b line>bob 200}"], line=-500),
     case("past the overdraft limit", ["i m T1 line X1 c{b line>bob 300, b line>bob 201}"], line=0),
+    case(
+        "to the overdraft limit, by a sum that no double holds",
+        [f"+ t T2 @mint line {MAX} USD"],
+        [f"+ m T1 line X1 c{{b line>@a {MAX}, b line>@a 500}}"],
+        line=-500,
+    ),
+    case(
+        "one past the overdraft limit, by a sum that no double holds",
+        [f"+ t T2 @mint line {MAX - 3} USD"],
+        [f"i m T1 line X1 c{{b line>@a {MAX}, b line>@a 498}}"],
+        line=MAX - 3,
+    ),
     case("nobody pays", ["a m T1 alice X1 c{b alice>bob 1, b nobody>bob 1}"]),
     case("nobody is paid", ["g m T1 alice X1 c{b alice>nobody 1}"]),
     case("of another currency", ["a m T1 alice X1 c{b alice>bob 1, b alice>bob 1 EUR}"]),
