@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from wallet_engine.domain.addresses import split_address
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, text_of
 from wallet_engine.redis_store.greeting import hindrance_at
 from wallet_engine.redis_store.login import login
 from wallet_engine.redis_store.refusals import Hindrance, Obstacle, cannot_be_asked, hindrance_of
@@ -120,6 +120,14 @@ def view_node(address: str, refused: list[str] | None = None) -> NodeView | None
         hindrance = hindrance_at(address, error)
         if refused is not None and hindrance.obstacle is not Obstacle.SILENT:
             refused.append(f"Redis at {address} {hindrance.text}")
+        return None
+    except (
+        ConfigError,
+        ValueError,
+        IndexError,
+    ) as error:  # it is no node, or its address no name: others may be
+        if refused is not None:
+            refused.append(f"Redis at {address} cannot be understood: {text_of(error)}")
         return None
     finally:
         client.close()

@@ -47,11 +47,11 @@ def bulk(text: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def lane_to(node: Node) -> AsyncIterator[tuple[Lane, asyncio.Event]]:
+async def lane_to(node: Node, *others: str) -> AsyncIterator[tuple[Lane, asyncio.Event]]:
     ready = asyncio.Event()
     server = await asyncio.start_server(node.serve, "127.0.0.1", 0)
     address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    lane = Lane("s1", (address,), lambda _: ready.set(), lambda _: None)
+    lane = Lane("s1", (*others, address), lambda _: ready.set(), lambda _: None)
     lane.start()
     try:
         yield lane, ready
@@ -85,5 +85,21 @@ def test_a_node_that_does_not_tell_its_clock_keeps_no_connection(monkeypatch: py
             await asyncio.sleep(0.1)
             assert lane.is_open
             assert node.connections == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("odd", [MYSELF.replace(b"myself,", b""), b"cut\n", b"\xff\n", None])
+def test_g9_one_that_is_no_node_hides_no_primary(odd: bytes | None) -> None:
+    """With None, its address cannot even be looked up."""
+
+    async def run() -> None:
+        other = Node(lambda _: bulk(odd or b""), lambda _: TIME)
+        server = await asyncio.start_server(other.serve, "127.0.0.1", 0)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}" if odd else "host..svc:6379"
+        async with lane_to(Node(lambda _: bulk(MYSELF), lambda _: TIME), address) as (lane, ready):
+            await asyncio.wait_for(ready.wait(), 10)
+            assert lane.is_open
+        server.close()
 
     asyncio.run(run())
