@@ -16,6 +16,9 @@ from wallet_engine.journal.threads import in_thread
 
 #: Maximum searches that wait for the running one; each reads a partition's entries since a debit.
 SEARCHES_WAITING_MAX: Final = 64
+#: How long a search waits until a quorum has the named entry, and how often it looks. A service waits as long.
+KNOWN_S_MAX: Final = 60.0
+_LOOK_S: Final = 0.1
 #: The debit's time comes from another node: how far the receiver's clock may be behind it.
 CLOCK_MARGIN_MS: Final = ISSUED_AGE_MS_MAX
 
@@ -48,8 +51,8 @@ class CreditSearch:
         return f"<CreditSearch waiting={self._waiting}>"
 
     async def find(self, question: FindCredits) -> CreditsFound | None:
-        """The credits that were decided. None when this copy cannot tell: it lacks the named entry, or is
-        busy.
+        """The credits that were decided. None when this copy cannot tell: it is busy, or still lacks
+        the named entry after `KNOWN_S_MAX`.
 
         Raises `WalletError` when the journal cannot be read.
         """
@@ -57,17 +60,13 @@ class CreditSearch:
             return None
         self._waiting += 1
         try:
+            if not await self._reached(question):
+                return None
             async with self._one:
-                if not (await self._journal.receipted([(question.partition, question.seq, question.nonce)]))[
-                    0
-                ]:
+                if not await self._has(question):
                     return None
                 directory, since_ms = self._journal.directory, question.since_ms - CLOCK_MARGIN_MS
-                end_seq = None
-                if self._quorum_seq is not None:
-                    end_seq = self._quorum_seq(question.partition)
-                    if end_seq < question.seq:
-                        return None
+                end_seq = None if self._quorum_seq is None else self._quorum_seq(question.partition)
                 found = await in_thread(
                     find_credits, directory, question.partition, since_ms, question.credits, end_seq
                 )
@@ -76,6 +75,24 @@ class CreditSearch:
                 )
         finally:
             self._waiting -= 1
+
+    async def _reached(self, question: FindCredits) -> bool:
+        """Wait until the named entry is here and a quorum has it.
+
+        The service knows that a quorum has it: the copies have told it so, and tell each other a little later.
+        """
+        try:
+            async with asyncio.timeout(KNOWN_S_MAX):
+                while not await self._has(question):
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _has(self, question: FindCredits) -> bool:
+        if self._quorum_seq is not None and self._quorum_seq(question.partition) < question.seq:
+            return False
+        return (await self._journal.receipted([(question.partition, question.seq, question.nonce)]))[0]
 
 
 def find_credits(

@@ -79,7 +79,8 @@ class ReceiptTracker:
         self._masks: dict[str, int] = {}
         self._connections: dict[str, CopyConnection] = {}
         self._connects = 0
-        self._questions: dict[int, asyncio.Future[ServiceAnswer]] = {}
+        #: Request -> who was asked, and the answer.
+        self._questions: dict[int, tuple[CopyConnection | None, asyncio.Future[ServiceAnswer]]] = {}
         self._requests = 0
         #: Mask of the copies that have sent something since `take_heard`.
         self._heard = 0
@@ -227,9 +228,12 @@ class ReceiptTracker:
         return copy
 
     def disconnected(self, journal_id: str, connection: CopyConnection) -> None:
-        """The connection is gone. What is pending stays pending."""
+        """The connection is gone. What is pending stays pending; questions to this copy fail."""
         if self._connections.get(journal_id) is connection:
             del self._connections[journal_id]
+        for asked, answer in self._questions.values():
+            if asked is connection and not answer.done():
+                answer.set_exception(TimeoutError(f"journal copy {journal_id} hung up"))
 
     def _ask(self, pending: _Pending, nonce: str) -> None:
         if pending.seq is None:
@@ -256,13 +260,15 @@ class ReceiptTracker:
     async def answer_of(self, question: ServiceQuestion, kind: type[A], timeout_s: float) -> A:
         """The answer of one connected copy, chosen at random.
 
-        Sets `question.request`. Raises TimeoutError.
+        Sets `question.request`. Raises TimeoutError, at once when the copy hangs up.
         """
         self._requests += 1
         request = question.request = self._requests
-        answer = self._questions[request] = asyncio.get_running_loop().create_future()
-        if self._connections:
-            random.choice(list(self._connections.values())).find(question)
+        answer: asyncio.Future[ServiceAnswer] = asyncio.get_running_loop().create_future()
+        connection = random.choice(list(self._connections.values())) if self._connections else None
+        self._questions[request] = connection, answer
+        if connection is not None:
+            connection.find(question)
         try:
             async with asyncio.timeout(timeout_s):
                 found = await answer
@@ -274,7 +280,7 @@ class ReceiptTracker:
 
     def answered(self, answer: ServiceAnswer) -> None:
         """A copy has answered a question, possibly too late."""
-        waiting = self._questions.get(answer.request)
+        _, waiting = self._questions.get(answer.request, (None, None))
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
 

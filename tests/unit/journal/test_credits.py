@@ -86,6 +86,7 @@ def test_only_a_copy_with_the_entry_named_answers(
     copy = JournalCopy(journal)
     copy.confirm([(3, 1)])
     search = CreditSearch(copy)
+    monkeypatch.setattr(credits_module, "KNOWN_S_MAX", 0.05)
 
     def find(seq: int, text: str) -> object:
         return asyncio.run(search.find(FindCredits(1, 3, seq, text, 0, [(1, 7, 0)])))
@@ -97,3 +98,16 @@ def test_only_a_copy_with_the_entry_named_answers(
     assert find(4, nonce(5)) is None
     monkeypatch.setattr(credits_module, "SEARCHES_WAITING_MAX", 0)
     assert find(4, nonce(4)) is None
+
+
+def test_g9_a_copy_that_does_not_know_yet_that_a_quorum_has_the_entry_answers_when_it_does(
+    journal: JournalWriter,
+) -> None:
+    """It gave no answer, so the service asked again a minute later; under traffic that went on and on."""
+    copy = JournalCopy(journal)
+    copy.confirm([(3, 1)])
+    quorum_seqs = iter([2, 3])
+    search = CreditSearch(copy, lambda _: next(quorum_seqs, 4))
+    found = asyncio.run(search.find(FindCredits(1, 3, 4, nonce(4), 0, [(2, 8, 0)])))
+    assert found is not None
+    assert found.credits == [(2, 8, 0, "+")]

@@ -1,12 +1,13 @@
 """The tracker: when a nonce is durable, and which questions it sends. State only, no sockets."""
 
+import asyncio
 import random
 from collections.abc import Sequence
 
 import pytest
 
 from wallet_engine.journal import ReceiptTracker, receipts_tracker
-from wallet_engine.journal.link_wire import ASKS_PER_MESSAGE_MAX, Ask
+from wallet_engine.journal.link_wire import ASKS_PER_MESSAGE_MAX, Ask, EntryText, FindEntry, ServiceQuestion
 
 
 class FakeCopy:
@@ -16,6 +17,7 @@ class FakeCopy:
         self.asks: list[Ask] = []
         self.messages = 0
         self.recoveries: list[tuple[str, str]] = []
+        self.questions: list[ServiceQuestion] = []
         self.tracker, self.name = tracker, name
         self.mask = tracker.connected(name, self, positions)
 
@@ -25,6 +27,9 @@ class FakeCopy:
 
     def recover(self, shard: str, reason: str) -> None:
         self.recoveries.append((shard, reason))
+
+    def find(self, question: ServiceQuestion) -> None:
+        self.questions.append(question)
 
     def receipt(self, *nonces: str, partition: int = 1, last_seq: int = 1) -> None:
         self.tracker.receipts(self.mask, [(partition, list(nonces), last_seq)])
@@ -277,6 +282,26 @@ def test_g5_random_order_against_a_plain_model(quorum: int) -> None:
         if nonce in callbacks:
             assert callbacks[nonce].times == (len(said.get(nonce, ())) >= quorum)
     assert tracker.pending == sum(1 for callback in callbacks.values() if not callback.times)
+
+
+def test_a_question_fails_when_the_copy_that_was_asked_hangs_up() -> None:
+    """It waited for its whole time limit, a minute where old credits are looked up."""
+
+    async def ask_and_lose() -> str:
+        tracker = ReceiptTracker(1)
+        asked = FakeCopy(tracker, "j1")
+        answer = asyncio.create_task(tracker.answer_of(FindEntry(0, 1, 2, "n", 1), EntryText, 60))
+        await asyncio.sleep(0)
+        assert len(asked.questions) == 1
+        FakeCopy(tracker, "j2").lose()
+        await asyncio.sleep(0)
+        assert not answer.done()
+        asked.lose()
+        with pytest.raises(TimeoutError) as failed:
+            await asyncio.wait_for(answer, 5)
+        return str(failed.value)
+
+    assert asyncio.run(ask_and_lose()) == "journal copy j1 hung up"
 
 
 def test_repr_shows_state() -> None:
