@@ -106,9 +106,8 @@ class Lane:
                 if primary is None:
                     raise OSError(no_primary(refused))
                 connection = await self._connect(primary.address)
-            except (
-                Exception
-            ) as error:  # whatever a node says, it is asked again: else the shard is lost for good
+            except Exception as error:
+                # Whatever a node says, it is asked again: else the shard is lost for good.
                 expected = isinstance(error, OSError | WalletError | hiredis.ReplyError)
                 log.warning(
                     "shard unreachable",

@@ -36,6 +36,7 @@ _JOURNAL_SCRIPTS: Final = (
     "set_aside",
     "release",
     "turn",
+    "unstream",
 )
 
 #: Besides the commands of the scripts: used by `engine/`, `saga/`, `service/`.

@@ -188,9 +188,8 @@ class Connection(asyncio.Protocol):
         for callback in waiting:
             try:
                 callback(lost)
-            except (
-                Exception
-            ):  # a bug in one of them must not leave the others, or a reconnect, waiting for ever
+            except Exception:
+                # A bug in one of them must not leave the others, or a reconnect, waiting for ever.
                 log.exception("the loss of a connection was not taken", connection=repr(self))
         self._on_lost(self)
 
