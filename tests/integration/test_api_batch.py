@@ -155,3 +155,15 @@ def test_where_accounts_may_have_limits_in_many_currencies_calls_are_cut(api: Wa
         == ["success"] * 1000
     )
     assert (api.balance(sender), api.balance(receiver)) == ("0.00", "10.00")
+
+
+def test_g10_transfers_with_the_longest_notes_are_paid(api: WalletApi) -> None:
+    """G10: together they are longer than one entry of the journal may be."""
+    sender, receiver = api.account(5, "10.00"), api.account(5)
+    notes = {
+        "reference": 140 * "\N{GRINNING FACE}",
+        "metadata": dict.fromkeys("abcde", 200 * '"') | {"f": 18 * '"'},
+    }
+    transfers = [transfer_body(sender, receiver, "0.01", new_id()) | notes for _ in range(400)]
+    assert results(api, transfers) == ["success"] * 400
+    assert api.balance(receiver) == "4.00"

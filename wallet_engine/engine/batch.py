@@ -9,6 +9,7 @@ from wallet_engine.domain.errors import Outage
 from wallet_engine.domain.kinds import KINDS, weight_of
 from wallet_engine.domain.limits import SCRIPT_FIELDS_MAX, SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import Words
+from wallet_engine.journal.format import PAYLOAD_BYTES_MAX
 from wallet_engine.journal.link_wire import NewEntry
 from wallet_engine.redis_store.apply_call import apply_part
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -21,6 +22,8 @@ log = get_logger(__name__)
 LOOK_AGAIN: Final = "?"
 #: Weight of an operation if accounts have a maximum balance: the script then also reads what is held.
 LIMITED_WEIGHT: Final = 2
+#: Maximum bytes of a batch's columns, so that they and their header are one entry of the journal.
+COLUMNS_BYTES_MAX: Final = PAYLOAD_BYTES_MAX - 4096
 #: Nonces drawn at a time.
 NONCES_DRAWN: Final = 512
 
@@ -146,9 +149,13 @@ class Batch:
 
         `limits`: some account of the partition has a maximum balance.
 
-        Operations that would make the call too long are moved to `rest`.
+        Operations that would make the call or its entry too long are moved to `rest`.
         """
         packed = pack(self.operations)
+        # Long notes, or many legs.
+        while len(packed.columns) > COLUMNS_BYTES_MAX and len(self.operations) > 1:
+            self.cut(len(self.operations) // 2)
+            packed = pack(self.operations)
         fields = 0
         if packed.everywhere:
             each = len(packed.currencies.union(currencies) or "-")

@@ -102,7 +102,7 @@ SEGMENT_HEADER_BYTES: Final = 128
 FRAME_HEADER_BYTES: Final = 28
 SECTOR_BYTES: Final = 512
 
-#: Bytes of one payload. A script batch of `SCRIPT_OPERATIONS_MAX` operations stays far below.
+#: Bytes of one payload. Services cut batches that would be longer (`engine/batch.py`).
 PAYLOAD_BYTES_MAX: Final = 1024 * 1024
 
 #: Bytes of one group: what is written and not yet fsynced, hence the most that a crash can tear.

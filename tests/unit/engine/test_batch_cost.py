@@ -1,12 +1,17 @@
-"""The size of a batch is limited by the fields that its call reads."""
+"""The size of a batch is limited by the fields that its call reads, and by what the journal takes as one entry."""
+
+from pathlib import Path
 
 import hiredis
 import pytest
 
+from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.limits import SCRIPT_FIELDS_MAX, SCRIPT_FLAGS_MAX, SCRIPT_OPERATIONS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.accumulator import Accumulator
 from wallet_engine.engine.batch import Batch
+from wallet_engine.http.parse_notes import parse_note
+from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.redis_store.keys import PartitionKeys
 
 KEYS = PartitionKeys("3")
@@ -106,3 +111,30 @@ def test_what_was_cut_off_is_the_next_to_go() -> None:
     assert then is not None
     assert then.operations == [freeze(1), freeze(2), credit(3)]
     assert then.issued_s == 77
+
+
+def test_g10_the_longest_notes_make_entries_that_the_journal_takes(tmp_path: Path) -> None:
+    """G10: a quote takes two bytes in an entry, and a character of a reference up to four."""
+    metadata = dict.fromkeys("abcde", 200 * '"') | {"f": 18 * '"'}
+    note = parse_note({"reference": 140 * "\N{GRINNING FACE}", "metadata": metadata})
+    operations: list[Words] = [
+        ("t", f"{number:022}", 64 * "a", 64 * "b", 2**53 - 1, "USD", note, 64 * "k") for number in range(400)
+    ]
+    journal = JournalWriter(tmp_path, "j1")
+    rest: Batch | None = batch(*operations)
+    taken: list[Words] = []
+    items: list[object] = []
+    before = "0" * 16
+    while rest is not None:
+        whole, rest = rest, None
+        columns = sent(whole, [])[-1]
+        seq = int(before, 16) + 1
+        nonce = f"{seq:016x}"
+        header = f"{seq} {before} {nonce} 1 {10**15} 1.86400 {len(whole.operations) * '+'} 4\n".encode()
+        journal.append(3, header + columns, parse_header(header))
+        before, rest = nonce, whole.rest
+        taken += whole.operations
+        items += whole.items
+    journal.close()
+    assert taken == operations
+    assert items == [f"item {number}" for number in range(400)]
