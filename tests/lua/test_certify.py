@@ -62,6 +62,15 @@ def test_what_is_condemned_meanwhile_serves_only_when_it_is_to_be_made_anew(comp
     assert certified(compared) == 1
 
 
+@pytest.mark.parametrize("state", ["live", "moving", "recovering"])
+def test_g7_a_recovery_that_was_overtaken_certifies_nothing(compared: LuaPartition, state: str) -> None:
+    """G7: it was stopped before its certificate, and another recovery of a newer epoch has done its work since."""
+    compared.meta(state=state, epoch="8", owner="a" * 40)
+    before = found(compared)
+    assert certified(compared) == 0
+    assert found(compared) == before
+
+
 @pytest.mark.parametrize(("state", "after"), [("live", "stopped"), ("moving", "moving"), ("moved", "moved")])
 def test_who_serves_is_stopped(compared: LuaPartition, state: str, after: str) -> None:
     """But not in the middle of a move: the driver of the move holds it."""
