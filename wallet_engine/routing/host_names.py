@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from kazoo.hosts import collect_hosts
+
 from wallet_engine.domain.errors import ConfigError
 
 #: Maximum time for name servers; a name without an answer by then does not count as unknown.
@@ -15,8 +17,10 @@ NAMES_S_MAX: Final = 1.5
 
 def check_names_known(hosts: str) -> None:
     """Check `zk1:2181,zk2:2181/root`. Raises `ConfigError` when none of the names is known."""
-    addresses = [host for host in hosts.partition("/")[0].split(",") if host]
-    names = list(dict.fromkeys(host.rpartition(":")[0].strip("[]") or host for host in addresses))
+    try:
+        names = list(dict.fromkeys(name for name, _ in collect_hosts(hosts)[0]))
+    except ValueError:
+        return  # the client says what is wrong with it
     unknown = unknown_names(names)
     if names and len(unknown) == len(names):
         raise ConfigError(f"no host has the name {' or '.join(unknown)}: see --zookeeper, or /etc/hosts")

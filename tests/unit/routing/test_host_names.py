@@ -37,6 +37,8 @@ def test_a_name_that_nobody_has_is_told_from_a_silent_host(resolver: dict[str, E
     check_names_known("zk9:2181,zk1:2181")  # one known name is enough
     check_names_known("zk8:2181")
     check_names_known("[::1]:2181")
+    check_names_known("[::1]")  # the port may be left out
+    check_names_known("zk9:2181, zk1:2181")
 
 
 def test_whoever_opens_the_directory_is_told_at_once(resolver: dict[str, Exception]) -> None:
