@@ -260,7 +260,7 @@ def test_slots_that_another_claim_has_won_are_given_again(cluster: DevCluster, f
     assert answer("verify", *flags)["ok"]
 
 
-@pytest.mark.parametrize("forgets", [pytest.param("source", marks=pytest.mark.soak), "target"])
+@pytest.mark.parametrize("forgets", [pytest.param("source", marks=pytest.mark.soak), "target", "promoted"])
 def test_a_node_that_forgets_while_it_is_copied_is_no_corruption(
     cluster: DevCluster, flags: list[str], forgets: str
 ) -> None:
@@ -280,6 +280,15 @@ def test_a_node_that_forgets_while_it_is_copied_is_no_corruption(
                 with closing(connect(node.address)) as client:
                     if forgets == "target":
                         client.flushall()
+                        return
+                    if forgets == "promoted":  # as by a failover that lost a write, and one back
+                        client.execute_command("ASKING")
+                        assert client.hdel(keys.balance("USD"), account) == 1
+                        for shard in directory.shards().values():  # one of them has not the greatest epoch
+                            primary = find_primary(shard.nodes)
+                            assert primary is not None
+                            with closing(connect(primary.address)) as other:
+                                other.execute_command("CLUSTER", "BUMPEPOCH")
                         return
                     client.hset(keys.meta, mapping={"state": "recovering", "nonce": "f" * 16})
                     client.hset(keys.balance("USD"), "somebody", 7)

@@ -497,7 +497,9 @@ class Driver:
 
 @contextmanager
 def _unless_changed(source: Source, target: Target) -> Iterator[None]:
-    """Turns `Corruption` into `Setback` if a recovery, or a node that lost its data, explains the difference."""
+    """Turns `Corruption` into `Setback` if a recovery, a failover, or a node that lost its data explains the
+    difference.
+    """
     try:
         yield
     except Corruption:
@@ -505,6 +507,8 @@ def _unless_changed(source: Source, target: Target) -> Iterator[None]:
         if meta.get("state") not in ("live", "moving") or meta.get("epoch") != str(source.epoch):
             raise Setback("the partition was recovered meanwhile") from None
         target.check()
+        for side in (source, target):
+            side.check_not_promoted()
         raise
 
 

@@ -70,6 +70,13 @@ class Side:
         replies = self.wire.batch([word for command in commands for word in (_ASKING, command)])
         return [self.wire.checked(reply) for reply in replies[1::2]]
 
+    def check_not_promoted(self) -> None:
+        """Raises `Setback` if the node was promoted since `node` was seen: its data may be older than what it said."""
+        reply: bytes = self.wire.call("CLUSTER", "NODES")
+        now = parse_myself(self.node.address, reply.decode())
+        if (now.is_primary, now.config_epoch) != (self.node.is_primary, self.node.config_epoch):
+            raise Setback(f"{self.node.address} was a replica meanwhile, and may have lost data")
+
     def meta(self) -> dict[str, str]:
         flat = self.read(("HGETALL", self.keys.meta))[0]
         return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
