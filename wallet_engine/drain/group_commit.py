@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from wallet_engine.domain.entry import EntryHeader, parse_header
-from wallet_engine.domain.errors import Outage, WalletError
+from wallet_engine.domain.errors import Corruption, Outage, WalletError
 from wallet_engine.journal.copy import JournalCopy, Receipt
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.link_server import LinkServer
@@ -70,9 +70,9 @@ class GroupCommit:
     def add(self, entries: Sequence[Taken]) -> asyncio.Future[None]:
         """Put fetched entries into the next group; call it inside `gathering`.
 
-        The future is done when they are durable and receipted. It raises `Fork` when entries do not continue a chain
-        (they are not written), `Unconfirmed` when entries are durable but not receipted yet, and an `ExceptionGroup` of
-        these for several partitions.
+        The future is done when they are durable and receipted. It raises `Fork` when entries do not continue a chain,
+        and `Corruption` when they are too long (neither are written), `Unconfirmed` when entries are durable but not
+        receipted yet, and an `ExceptionGroup` of these for several partitions.
         """
         done: asyncio.Future[None] = self._loop.create_future()
         self._plan()
@@ -244,6 +244,8 @@ class GroupCommit:
                 # It may be here already: brought by a service, or taken from another copy.
                 if not self._writer.contains(partition, header):
                     refused.setdefault(partition, fork)
+            except Corruption as error:  # an entry that no journal takes stops its own shard only
+                refused.setdefault(partition, error)
             else:
                 self._written += 1
                 if self._copy.receiptable(partition, header):
@@ -260,8 +262,8 @@ class GroupCommit:
             if self._copy.confirmed.get(partition) == header.epoch:
                 try:
                     self._writer.append(partition, payload, header)
-                except Fork:
-                    if self._writer.contains(partition, header):
+                except Corruption as error:
+                    if isinstance(error, Fork) and self._writer.contains(partition, header):
                         continue
                 else:
                     self._written += 1

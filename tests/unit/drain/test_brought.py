@@ -9,9 +9,10 @@ import pytest
 from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Corruption
-from wallet_engine.drain.group_commit import GroupCommit
+from wallet_engine.drain.group_commit import GroupCommit, Unconfirmed
 from wallet_engine.drain.shard_drain import ShardDrain
 from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.format import PAYLOAD_BYTES_MAX
 from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.link_wire import NewEntry
 from wallet_engine.journal.writer import JournalWriter
@@ -21,6 +22,8 @@ from wallet_engine.telemetry.metrics import Metrics
 
 PARTITION, EPOCH = 3, 2
 COLUMNS = pack([("o", "-", "alice", "0", 0, "USD", "", "")]).columns
+#: Columns that are too long for an entry of the journal.
+LONG = COLUMNS[:-1] + PAYLOAD_BYTES_MAX * b" " + b"]"
 
 
 def nonce(seq: int) -> str:
@@ -137,6 +140,7 @@ def test_g5_nothing_is_receipted_before_it_is_on_disk(
         pytest.param((PARTITION, f"2 {nonce(1)} {'e' * 16} {EPOCH} 1 1 +".encode(), COLUMNS), id="another"),
         pytest.param(entry(3, epoch=EPOCH - 1), id="an older epoch"),
         pytest.param(entry(3, epoch=EPOCH + 1), id="an epoch that is not confirmed"),
+        pytest.param((*entry(3)[:2], LONG), id="more than the journal takes"),
     ],
 )
 def test_g7_all_else_is_left_to_the_stream(writer: JournalWriter, strange: NewEntry) -> None:
@@ -192,6 +196,27 @@ def test_what_is_fetched_after_it_was_brought_is_no_fork(writer: JournalWriter) 
             done = s.commit.add([(PARTITION, from_stream(*entry(seq)[1:])) for seq in (1, 2, 3)])
         await done  # raises a Fork
         assert s.seqs() == [1, 2, 3]
+
+    run(writer, scene)
+
+
+def test_g9_a_fetched_entry_that_is_too_long_stops_no_other_shard(writer: JournalWriter) -> None:
+    """G9: only the drain that fetched it fails; the process and its other shards go on."""
+
+    async def scene(s: Scene) -> None:
+        other = entry(1, partition=PARTITION + 1)
+        with s.commit.gathering():
+            done = s.commit.add(
+                [(PARTITION, from_stream(*columns)) for columns in ((entry(1)[1], LONG), entry(2)[1:])]
+            )
+            healthy = s.commit.add([(PARTITION + 1, from_stream(*other[1:]))])
+        with pytest.raises(Corruption, match="at most"):
+            await done
+        with pytest.raises(Unconfirmed):  # this copy has not confirmed its epoch; it is written
+            await healthy
+        assert writer.position(PARTITION).seq == 0
+        assert writer.position(PARTITION + 1).seq == 1
+        assert not s.commit.failed.done()
 
     run(writer, scene)
 
