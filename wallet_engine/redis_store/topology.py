@@ -121,11 +121,8 @@ def view_node(address: str, refused: list[str] | None = None) -> NodeView | None
         if refused is not None and hindrance.obstacle is not Obstacle.SILENT:
             refused.append(f"Redis at {address} {hindrance.text}")
         return None
-    except (
-        ConfigError,
-        ValueError,
-        IndexError,
-    ) as error:  # it is no node, or its address no name: others may be
+    except (ConfigError, ValueError, IndexError) as error:
+        # It is no node, or its address no name: others may be.
         if refused is not None:
             refused.append(f"Redis at {address} cannot be understood: {text_of(error)}")
         return None

@@ -206,9 +206,8 @@ class Turns:
         try:
             await turn
         except asyncio.CancelledError:
-            if (
-                turn.done() and not turn.cancelled()
-            ):  # it came in the same round of the loop as the time limit
+            if turn.done() and not turn.cancelled():
+                # It came in the same round of the loop as the time limit.
                 self._left(size)
             raise
 
