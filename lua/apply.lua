@@ -11,7 +11,7 @@
 --         fingerprint and idx, for each operation with a record of its own (wallet_engine/domain/memory.py)
 --         the operations in columns (wallet_engine/domain/columns.py), which go into the stream unchanged
 --       replay only, for one partition: 4 previous nonce  5 recorded time_ms  6 recorded outcomes  7 rules of the entry
---       8 recorded seconds that had passed of the window, or empty
+--       8 recorded seconds that had passed of the window, or empty  9 epoch of the recovery, which meta must have
 -- Returns an array of answers in the order of the partitions; a replay returns the answer alone. Partitions are
 --       independent: a refusal or failure in one does not affect the others.
 -- An answer is the entry's header as in the stream, '<seq> <previous nonce> <nonce> <epoch> <time_ms>

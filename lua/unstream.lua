@@ -6,9 +6,8 @@
 -- ARGV  1 epoch of the recovery
 -- Returns 1, or 0 when the partition is no longer in the hands of this recovery
 
-local k_meta, k_journal = KEYS[1], KEYS[2]
+--@include lib/in_hands.lua
 
-local meta = redis.call('HMGET', k_meta, 'state', 'epoch')
-if meta[1] ~= 'recovering' or meta[2] ~= ARGV[1] then return 0 end
-redis.call('UNLINK', k_journal)
+if not in_hands(KEYS[1], ARGV[1]) then return 0 end
+redis.call('UNLINK', KEYS[2])
 return 1

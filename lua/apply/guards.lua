@@ -29,6 +29,7 @@ local readable, columns = pcall(cjson.decode, operations)
 if not readable then return {'MALFORMED', tostring(columns)} end
 if REPLAY then
   if meta[5] ~= 'recovering' then return {'STATE', meta[5] or 'absent'} end
+--@replay   if meta[3] ~= ARGV[9] then return {'EPOCH', meta[3]} end
 else
   local refused = refusal(meta[3], epoch, meta[5], meta[4], node_id)
   if refused then return refused end

@@ -9,6 +9,7 @@ import redis
 from lua.partition import LuaPartition
 from support.clusters import RedisClusterFactory
 
+from wallet_engine.recovery.hands import Hands
 from wallet_engine.recovery.recover import ShardRecovery
 from wallet_engine.redis_store.connection import Connection
 
@@ -43,7 +44,7 @@ def test_g9_the_stream_of_a_partition_that_serves_again_stays(address: str, part
     async def wake_up() -> None:
         connection = await Connection.open(address, lambda _: None)
         try:
-            await recovery._restore_open_entries(connection, 3, partition.keys, OURS)
+            await recovery._restore_open_entries(Hands(connection, 3, partition.keys, OURS))
         finally:
             connection.close()
 

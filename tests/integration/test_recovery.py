@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -16,7 +17,10 @@ from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.recovery import hands
+from wallet_engine.recovery.ballot import Ballot
 from wallet_engine.recovery.fellows import Fellows
+from wallet_engine.recovery.hands import Hands
 from wallet_engine.recovery.recover import ShardRecovery
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -131,3 +135,78 @@ def test_g14_what_is_condemned_while_it_is_recovered_says_that_it_is_stopped(
     with closing(redis.Redis(host, int(port), decode_responses=True)) as node:
         metas = [PartitionKeys(tag_of(partition, PARTITIONS)).meta for partition in range(PARTITIONS)]
         assert [node.hget(meta, "state") for meta in metas] == ["live", "stopped", "live", "live"]
+
+
+@pytest.mark.parametrize("step", ["promised", "_prepare", "_compare"])
+@pytest.mark.parametrize("state", ["live", "recovering"])
+def test_g7_a_recovery_that_was_overtaken_changes_nothing_more(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, state: str
+) -> None:
+    """G6, G7: it was stopped after this step, and another one has taken the partition in a newer epoch.
+
+    It used to lower the epoch, to stop a partition that served, and to delete keys.
+    """
+    RandomJournal(tmp_path / "journal", 7, partitions=PARTITIONS).grow(10)
+    recover(directory, tmp_path / "journal")
+    (shard,) = directory.shards().values()
+    host, _, port = shard.nodes[0].rpartition(":")
+    keys = PartitionKeys(tag_of(1, PARTITIONS))
+    kind = Ballot if step == "promised" else ShardRecovery
+    original = getattr(kind, step)
+    with closing(redis.Redis(host, int(port), decode_responses=True)) as node:
+        held: list[dict[str, dict[str, str]]] = []
+
+        def everything() -> dict[str, dict[str, str]]:
+            return {
+                name: node.hgetall(name) for name in node.keys("*" + keys.braced) if node.type(name) == "hash"
+            }
+
+        async def overtaken(self: object, *words: object) -> object:
+            done = await original(self, *words)
+            if not held:
+                node.hset(keys.meta, mapping={"state": state, "epoch": 1000})
+                held.append(everything())
+            return done
+
+        node.script_flush()
+        node.hset(keys.meta, "nonce", "e" * 16)  # no journal knows it: the partition is to be dropped
+        monkeypatch.setattr(kind, step, overtaken)
+        with pytest.raises(OSError, match="partition 1 has changed while it was"):
+            recover(directory, tmp_path / "journal")
+        assert [everything()] == held
+
+
+def test_g6_a_partition_that_was_dropped_by_half_is_made_anew(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal process was killed between two of the calls that delete keys."""
+    RandomJournal(tmp_path / "journal", 7, partitions=PARTITIONS).grow(30)
+    recover(directory, tmp_path / "journal")
+    (shard,) = directory.shards().values()
+    host, _, port = shard.nodes[0].rpartition(":")
+    keys = PartitionKeys(tag_of(1, PARTITIONS))
+    with closing(redis.Redis(host, int(port), decode_responses=True)) as node:
+
+        def balances() -> dict[str, dict[str, str]]:
+            return {name: node.hgetall(name) for name in node.keys("balance:*" + keys.braced)}
+
+        before, count = balances(), len(node.keys("*" + keys.braced))
+        called: list[str] = []
+        original = Hands._do
+
+        async def killed(self: Hands, script: str, *words: Any) -> None:
+            called.extend([script] * (self.partition == 1))
+            if called.count("clear") == 4:
+                raise OSError("killed")
+            await original(self, script, *words)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(hands, "KEYS_PER_CALL_MAX", 2)
+            patched.setattr(Hands, "_do", killed)
+            node.hset(keys.meta, "nonce", "e" * 16)
+            node.script_flush()
+            with pytest.raises(OSError, match="killed"):
+                recover(directory, tmp_path / "journal")
+        assert 1 < len(node.keys("*" + keys.braced)) < count
+        recover(directory, tmp_path / "journal")
+        assert balances() == before

@@ -16,9 +16,12 @@ from wallet_engine.journal import snapshots
 from wallet_engine.journal.reader import read
 from wallet_engine.journal.snapshots import Snapshot, list_snapshots
 from wallet_engine.recovery import snapshot_load
+from wallet_engine.recovery.hands import Hands
 from wallet_engine.recovery.snapshot_load import SnapshotLoader, newest_snapshot
 from wallet_engine.recovery.snapshotting import make_snapshots
 from wallet_engine.redis_store.connection import Connection, Word
+
+EPOCH = 7
 
 
 @pytest.fixture
@@ -32,6 +35,7 @@ def partition(address: str) -> Iterator[LuaPartition]:
     with redis.Redis(host=host, port=int(port), decode_responses=True) as client:
         made = LuaPartition(client, "3")
         client.flushall()
+        made.meta(state="recovering", epoch=EPOCH)
         yield made
 
 
@@ -53,7 +57,7 @@ def load(
     async def run() -> None:
         connection = await Connection.open(address, lambda _: None)
         try:
-            loader = SnapshotLoader(connection, partition.keys)
+            loader = SnapshotLoader(Hands(connection, 3, partition.keys, EPOCH))
             if between is not None:
                 send = connection.send
                 sent = 0
@@ -121,12 +125,17 @@ def test_a_loading_that_was_overtaken_writes_nothing_more(
     assert partition.client.hget(partition.keys.meta, "nonce") == ZERO_NONCE
 
 
-def test_a_partition_that_is_not_empty_is_not_loaded_into(
-    address: str, partition: LuaPartition, snapshot: Snapshot
+@pytest.mark.parametrize(("state", "epoch"), [("live", 1), ("live", EPOCH + 1), ("recovering", EPOCH + 1)])
+def test_a_partition_that_is_not_in_the_hands_of_the_recovery_is_not_loaded_into(
+    address: str, partition: LuaPartition, snapshot: Snapshot, state: str, epoch: int
 ) -> None:
-    partition.empty("live")
-    with pytest.raises(OSError, match="not empty any more"):
+    partition.empty(state)
+    partition.meta(epoch=epoch)
+    partition.apply(["o - alice - 0 USD"], epoch=epoch)
+    before = partition.image()
+    with pytest.raises(OSError, match="partition 3 has changed"):
         load(address, partition, snapshot)
+    assert partition.image() == before
 
 
 def test_a_snapshot_ahead_of_the_durable_journal_is_passed_over(tmp_path: Path, snapshot: Snapshot) -> None:

@@ -110,9 +110,12 @@ class LuaPartition:
             self.answered[answer[1]] = reply.partition("\n")[0]
         return answer
 
-    def replay(self, payload: bytes, currencies: tuple[str, ...] = CURRENCIES) -> list[Any]:
-        """One call of the replay variant with a recorded entry."""
+    def replay(
+        self, payload: bytes, currencies: tuple[str, ...] = CURRENCIES, recovery: int | None = None
+    ) -> list[Any]:
+        """One call of the replay variant with a recorded entry, by a recovery of the epoch in force."""
         header = parse_header(payload)
+        epoch = int(self.client.hget(self.keys.meta, "epoch")) if recovery is None else recovery
         command = replay_command(
             self.replay_script.sha,
             self.keys,
@@ -124,6 +127,7 @@ class LuaPartition:
                 header.outcomes.encode(),
                 b"%d" % header.rules,
                 b"" if header.witnessed_s is None else b"%d" % header.witnessed_s,
+                b"%d" % epoch,
             ),
             epoch=header.epoch,
             nonce=header.nonce,

@@ -19,7 +19,7 @@ def compared(partition: LuaPartition) -> LuaPartition:
     """It has entries, and a recovery has just compared it with the journal."""
     partition.empty("live")
     partition.apply(["o - alice - 0 USD"])
-    partition.meta(state="recovering")
+    partition.meta(state="recovering", epoch=EPOCH)
     return partition
 
 
@@ -54,7 +54,7 @@ def test_what_is_condemned_meanwhile_serves_only_when_it_is_to_be_made_anew(comp
     assert found(compared).items() >= {"state": "recovering", "fault": "entry 1: not so"}.items()
     assert call(compared, "set_aside") == "entry 1: not so"
     assert found(compared).items() >= {"state": "stopped", "fault": "entry 1: not so"}.items()
-    assert call(compared, "distrust", OTHER) == [1, "1"]
+    assert call(compared, "distrust", OTHER) == [1, EPOCH]
     assert "fault" not in found(compared)
     assert call(compared, "set_aside") is None
     assert found(compared)["state"] == "recovering"

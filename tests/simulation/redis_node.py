@@ -5,7 +5,7 @@ has one clock. It may be stopped, lose its memory, go back to an old image, or g
 replaced.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import hiredis
@@ -301,14 +301,18 @@ class RedisNode:
             return self._cluster(words)
         if name == b"ROLE":
             return self._role()
-        if name in (b"DEL", b"UNLINK"):
-            for key in words[1:]:
-                if key in self.store:  # else nothing is sent on
-                    self.left_on_replica.pop(key, None)
+        self._tell_replica(name, words[1:])
         try:
             return self.commands.run(name, *words[1:])
         except ERRORS as error:
             raise CommandError(f"ERR {name.decode()} failed: {error!r}") from error
+
+    def _tell_replica(self, name: bytes, keys: Sequence[bytes]) -> None:
+        """The replica drops the keys that this node drops. A key that this node does not have is not sent on."""
+        if name in (b"DEL", b"UNLINK"):
+            for key in keys:
+                if key in self.store:
+                    self.left_on_replica.pop(key, None)
 
     def _role(self) -> Any:
         if not self.primary:
@@ -355,6 +359,7 @@ class RedisNode:
         def call(name: bytes, *args: Any) -> Any:
             if name not in _KEYLESS and args and slot_of_key(args[0]) != declared:
                 self._check_local(args[0])
+            self._tell_replica(name, args)
             return self.commands.from_script(name, *args)
 
         try:

@@ -24,6 +24,7 @@ from wallet_engine.journal.reader import Record, in_pages, read
 from wallet_engine.recovery.ballot import Ballot
 from wallet_engine.recovery.catchup import follow
 from wallet_engine.recovery.fellows import Council, Fellows
+from wallet_engine.recovery.hands import Hands
 from wallet_engine.recovery.replay import Replayer
 from wallet_engine.recovery.snapshot_load import SnapshotLoader, newest_snapshot
 from wallet_engine.redis_store.connection import Connection, Word, pack
@@ -31,7 +32,7 @@ from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.open_members import OpenMembers
 from wallet_engine.redis_store.scripts import load_script, service_scripts
 from wallet_engine.redis_store.slots_owner import give_slots
-from wallet_engine.redis_store.stream import first_seq, stream_entries, to_stream, unbroken
+from wallet_engine.redis_store.stream import first_seq, stream_entries, unbroken
 from wallet_engine.redis_store.topology import (
     SLOT_KEYS_MAX,
     NodeView,
@@ -49,10 +50,8 @@ from wallet_engine.telemetry.logging import get_logger
 STREAM_READ_MAX: Final = 256
 #: Open entries read from the stream at a time; each may have 150 kB.
 STREAM_LOOK_MAX: Final = 32
-_CERTIFY: Final = load_script("certify").text
-_UNSTREAM: Final = load_script("unstream").text
+_FORGET: Final = load_script("forget").text
 _SET_ASIDE: Final = load_script("set_aside").text
-KEYS_PER_DROP_MAX: Final = 100
 
 log = get_logger(__name__)
 
@@ -370,37 +369,36 @@ class ShardRecovery:
             if meta.state is None or partition in self._fenced:
                 doubtful.append(keys)
             if meta.state is not None:
-                await connection.call("HSET", keys.meta, "state", "recovering")
+                await Hands(connection, partition, keys, meta.epoch).claim()
         await ballot.promised(epochs, self._shard)
         await self._forget_on_replicas(connection, doubtful)
+        hands = {p: Hands(connection, p, keys, ballot.epochs[p]) for p, keys in partitions.items()}
         replayers: dict[int, Replayer] = {}
         after: dict[int, int] = {}
-        for partition, keys in partitions.items():
-            meta = await self._prepare(connection, partition, keys)
-            await connection.call("HSET", keys.meta, "epoch", ballot.epochs[partition])
+        for partition, ours in hands.items():
+            meta = await self._prepare(ours)
             if meta.seq != self._writer.position(partition).seq:
-                limits = meta.flagged == "2"
-                replayers[partition] = Replayer(connection, partition, keys, meta.currencies, limits=limits)
+                replayers[partition] = Replayer(ours, meta.currencies, limits=meta.flagged == "2")
                 after[partition] = meta.seq
         await self._replay(connection, replayers, after)
-        doubted = {p: partitions[p] for p, seq in after.items() if seq and replayers[p].differs}
+        doubted = [p for p, seq in after.items() if seq and replayers[p].differs]
         if doubted:  # the data in Redis or in a snapshot may be wrong, and the journal right
-            for partition, keys in doubted.items():
+            for partition in doubted:
                 log.warning("partition made anew", partition=partition, reason=replayers[partition].differs)
-                await self._empty(connection, keys)
-                await connection.call("HSET", keys.meta, "epoch", ballot.epochs[partition])
-                replayers[partition] = Replayer(connection, partition, keys, "")
+                await self._empty(hands[partition])
+                replayers[partition] = Replayer(hands[partition], "")
             await self._replay(connection, {p: replayers[p] for p in doubted}, dict.fromkeys(doubted, 0))
-        serving = {}
-        for partition, keys in partitions.items():
+        serving = []
+        for partition, ours in hands.items():
             if partition in replayers and replayers[partition].differs:
-                await self._stop(connection, partition, keys, replayers[partition].differs)
+                await self._stop(ours, replayers[partition].differs)
                 continue
-            await self._restore_open_entries(connection, partition, keys, ballot.epochs[partition])
-            await self._compare(connection, partition, keys)
-            serving[partition] = keys
+            await self._restore_open_entries(ours)
+            await self._compare(connection, partition, ours.keys)
+            serving.append(ours)
         await ballot.spread()
-        await self._certify(connection, primary, serving, ballot.epochs)
+        await self._certify(primary, serving)
+        await self._load_scripts(connection)
         operations = sum(replayer.operations for replayer in replayers.values())
         log.info(
             "recovered",
@@ -410,12 +408,14 @@ class ShardRecovery:
             seconds=round(loop.time() - started_s, 3),
         )
 
-    async def _prepare(self, connection: Connection, partition: int, keys: PartitionKeys) -> Meta:
+    async def _prepare(self, hands: Hands) -> Meta:
         """Bring the partition to a state that the journal knows, and drain what only Redis has."""
+        await hands.claim()
+        connection, partition, keys = hands.connection, hands.partition, hands.keys
         meta = await _meta(connection, keys)
         position = self._writer.position(partition)
         distrusted = partition in self._fenced
-        if meta.state is not None and meta.seq > position.seq:
+        if meta.seq > position.seq:
             try:
                 if distrusted:
                     await self._check_stream(connection, partition, keys, meta.seq)
@@ -424,38 +424,33 @@ class ShardRecovery:
                     self._check_no_gap(partition, meta.seq)
             except Fork as fork:
                 log.error("fork dropped", partition=partition, error=str(fork))
-        slot = slot_of(keys.tag)
-        if meta.state is not None and not distrusted and await self._knows(connection, partition, slot, meta):
+        if not distrusted and await self._knows(connection, partition, slot_of(keys.tag), meta):
             return meta
-        if meta.state is not None:
+        if meta.nonce:  # else it was absent
             log.warning("partition dropped", partition=partition, seq=meta.seq, journal_seq=position.seq)
-        await self._drop(connection, slot)
         snapshot = await newest_snapshot(self._writer.directory, partition, position.seq)
-        if snapshot is not None:
-            with snapshot:
-                await SnapshotLoader(connection, keys).load(snapshot)
-            log.info("snapshot loaded", partition=partition, seq=snapshot.head.seq, journal_seq=position.seq)
-            return await _meta(connection, keys)
-        return await self._empty(connection, keys)
+        if snapshot is None:
+            return await self._empty(hands)
+        with snapshot:
+            await SnapshotLoader(hands).load(snapshot)
+        log.info("snapshot loaded", partition=partition, seq=snapshot.head.seq, journal_seq=position.seq)
+        return await _meta(connection, keys)
 
-    async def _stop(self, connection: Connection, partition: int, keys: PartitionKeys, why: str) -> None:
-        """Stop the partition: no recovery lets it serve until `lua/distrust.lua` takes that back."""
+    async def _stop(self, hands: Hands, why: str) -> None:
         log.critical(
-            "partition stopped: its journal does not come out as recorded", partition=partition, why=why
+            "partition stopped: its journal does not come out as recorded",
+            partition=hands.partition,
+            why=why,
         )
-        await connection.call("HSET", keys.meta, "state", "stopped", "fault", why)
+        await hands.stop(why)
 
-    async def _drop(self, connection: Connection, slot: int) -> None:
-        while names := await connection.call("CLUSTER", "GETKEYSINSLOT", slot, KEYS_PER_DROP_MAX):
-            await connection.call("UNLINK", *names)
-
-    async def _empty(self, connection: Connection, keys: PartitionKeys) -> Meta:
+    async def _empty(self, hands: Hands) -> Meta:
         """The partition before its first entry."""
-        await self._drop(connection, slot_of(keys.tag))
-        fresh: dict[str, Word] = {"seq": 0, "nonce": ZERO_NONCE, "epoch": 0, "owner": "", "clock": 0}
-        fresh |= {"window": 1, "currencies": "", "state": "recovering", "form": FORM}
-        await connection.call("HSET", keys.meta, *(word for pair in fresh.items() for word in pair))
-        return Meta(0, ZERO_NONCE, 0, "", "recovering", "", FORM)
+        nonce = await hands.clear()
+        fresh: dict[str, Word] = {"seq": 0, "nonce": ZERO_NONCE, "owner": "", "clock": 0}
+        fresh |= {"window": 1, "currencies": "", "form": FORM}
+        await hands.restored(nonce, {}, [word for pair in fresh.items() for word in pair])
+        return Meta(0, ZERO_NONCE, hands.epoch, "", "recovering", "", FORM)
 
     async def _forget_on_replicas(self, connection: Connection, partitions: Iterable[PartitionKeys]) -> None:
         """Drop keys that replicas have and their primary lacks; no write to the primary's own keys does that.
@@ -475,8 +470,8 @@ class ShardRecovery:
         for host, port, _ in replicas:
             address = f"{host.decode()}:{port.decode()}"
             for name in await asyncio.to_thread(keys_in_slots, address, slots):
-                if name.encode() not in here and await connection.call("SET", name, "", "NX"):
-                    await connection.call("UNLINK", name)
+                if name.encode() not in here:
+                    await connection.call("EVAL", _FORGET, 1, name)
 
     async def _knows(self, connection: Connection, partition: int, slot: int, meta: Meta) -> bool:
         if meta.form != FORM:  # written by another version: its remembered ids would not be found
@@ -554,13 +549,12 @@ class ShardRecovery:
             for record in page:
                 yield record
 
-    async def _restore_open_entries(
-        self, connection: Connection, partition: int, keys: PartitionKeys, epoch: int
-    ) -> None:
+    async def _restore_open_entries(self, hands: Hands) -> None:
         """Write the open entries to the stream: replay does not, and the sweeper needs them.
 
         Raises OSError when another recovery has taken the partition over.
         """
+        connection, partition, keys = hands.connection, hands.partition, hands.keys
         members = OpenMembers(keys.open)
         while not members.done:
             members.take(await connection.call(*members.command))
@@ -568,13 +562,12 @@ class ShardRecovery:
         if not seqs or not await self._lacks_one(connection, keys, seqs):
             return
         # Stream ids can only grow, so write all of them again, in order.
-        if not await connection.call("EVAL", _UNSTREAM, 2, keys.meta, keys.journal, epoch):
-            raise OSError(f"partition {partition} has changed while it was recovered")
+        await hands.unstream()
         wanted = set(seqs)
         async for record in self._records({partition}, {partition: seqs[0] - 1}):
             seq = int(record.payload.partition(b" ")[0])
             if seq in wanted:
-                await connection.call("XADD", keys.journal, f"{seq}-0", *to_stream(record.payload))
+                await hands.restream(seq, record.payload)
 
     async def _lacks_one(self, connection: Connection, keys: PartitionKeys, seqs: Sequence[int]) -> bool:
         """Whether the stream lacks one of these entries."""
@@ -597,22 +590,14 @@ class ShardRecovery:
                 f"the journal at {position.seq} {position.nonce}"
             )
 
-    async def _certify(
-        self,
-        connection: Connection,
-        primary: NodeView,
-        partitions: Mapping[int, PartitionKeys],
-        epochs: Mapping[int, int],
-    ) -> None:
+    async def _certify(self, primary: NodeView, partitions: Sequence[Hands]) -> None:
         now = await asyncio.to_thread(self._directory.partition_map)
-        for partition, keys in partitions.items():
-            if now.shard_of(partition) != self._shard or now.epoch_of(partition) != epochs[partition]:
-                raise OSError(f"partition {partition}: its epoch {epochs[partition]} is over already")
+        for hands in partitions:
+            partition = hands.partition
+            if now.shard_of(partition) != self._shard or now.epoch_of(partition) != hands.epoch:
+                raise OSError(f"partition {partition}: its epoch {hands.epoch} is over already")
             position = self._writer.position(partition)
-            words = (position.seq, position.nonce or ZERO_NONCE, epochs[partition], primary.node_id)
-            if not await connection.call("EVAL", _CERTIFY, 1, keys.meta, *words):
-                raise OSError(f"partition {partition} has changed while it was recovered")
-        await self._load_scripts(connection)
+            await hands.certify(position.seq, position.nonce or ZERO_NONCE, primary.node_id)
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:

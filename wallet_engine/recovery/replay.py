@@ -9,9 +9,8 @@ from wallet_engine.domain.columns import Packed, pack
 from wallet_engine.domain.entry import EntryHeader, check_rules, operations_of, parse_header
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.operation import Operation
+from wallet_engine.recovery.hands import Hands
 from wallet_engine.redis_store.apply_call import replay_command
-from wallet_engine.redis_store.connection import Connection
-from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
 
 #: Script calls in flight during a replay.
@@ -27,24 +26,17 @@ _SHA: Final = load_script("apply", replay=True).sha
 class Replayer:
     """Feeds entries of one partition, in order, to the replay variant of the script.
 
-    The partition must be `recovering` and exactly before the first entry given. `currencies` are those that
+    The partition must be in `hands` and exactly before the first entry given. `currencies` are those that
     its meta names. `entries` and `operations` count what was replayed. If the outcomes of an entry differ
     from the record, neither it nor any later entry changes Redis, and `differs` says which entry and how.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        partition: int,
-        keys: PartitionKeys,
-        currencies: str,
-        *,
-        limits: bool = False,
-    ) -> None:
+    def __init__(self, hands: Hands, currencies: str, *, limits: bool = False) -> None:
         """`limits`: some account of the partition has a maximum balance."""
-        self._connection = connection
-        self._partition = partition
-        self._keys = keys
+        self._connection = hands.connection
+        self._partition = hands.partition
+        self._keys = hands.keys
+        self._epoch = b"%d" % hands.epoch
         self._currencies = set(filter(None, currencies.split(",")))
         #: If true, calls also name the keys of held money.
         self._limits = limits
@@ -98,6 +90,7 @@ class Replayer:
                 header.outcomes.encode(),
                 b"%d" % header.rules,
                 b"" if header.witnessed_s is None else b"%d" % header.witnessed_s,
+                self._epoch,
             ),
             epoch=header.epoch,
             nonce=header.nonce,
@@ -109,7 +102,8 @@ class Replayer:
             return
         if isinstance(reply, Exception) and not _is_of_script(reply):
             self._failure = reply
-        elif type(reply) is list and reply[0] == b"STATE":  # a node that lost its data proves nothing
+        elif type(reply) is list and reply[0] in (b"STATE", b"EPOCH"):
+            # A node that lost its data, or that another recovery has, proves nothing.
             self._failure = OSError(f"partition {self._partition} has changed while it was replayed")
         elif type(reply) is not bytes or reply.partition(b"\n")[0] != header.text().encode():
             self.differs = f"entry {header.seq}: {_difference(header, operations, reply)}"

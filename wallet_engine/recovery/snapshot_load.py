@@ -1,12 +1,12 @@
 """Loads a snapshot into a dropped partition of a Redis node, in calls so small that no other partition waits.
 
 During a load, `meta` holds a nonce that belongs to this load and that no journal knows. So a recovery that
-finds a half-loaded partition drops it, and a load that was overtaken by another one writes nothing more.
+finds a half-loaded partition drops it, and a load that was overtaken by another one writes nothing more
+(`recovery/hands.py`).
 `meta` becomes that of the snapshot only when every key has as many fields as were sent.
 """
 
 import asyncio
-import secrets
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,8 +17,8 @@ from wallet_engine.domain.memory import FORM
 from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.snapshots import Part, Snapshot, list_snapshots, newest_usable, snapshot_path
 from wallet_engine.journal.threads import in_thread
-from wallet_engine.redis_store.connection import Connection, Word, pack
-from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.recovery.hands import Hands
+from wallet_engine.redis_store.connection import Word, pack
 from wallet_engine.redis_store.layout import write_words
 from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.telemetry.logging import get_logger
@@ -27,7 +27,6 @@ from wallet_engine.telemetry.logging import get_logger
 PARTS_IN_FLIGHT_MAX: Final = 8
 
 _PART: Final = load_script("restore_part")
-_RESTORED: Final = load_script("restored").text
 
 log = get_logger(__name__)
 
@@ -47,16 +46,16 @@ def _newest_usable(journal: Path, partition: int, seq_max: int) -> tuple[Snapsho
 
 
 class SnapshotLoader:
-    """One load into one partition, whose keys are gone."""
+    """One load into one partition, whatever it holds."""
 
-    def __init__(self, connection: Connection, keys: PartitionKeys) -> None:
-        self._connection = connection
-        self._keys = keys
-        self._loading = f"loading-{secrets.token_hex(8)}"
+    def __init__(self, hands: Hands) -> None:
+        self._hands = hands
+        self._connection = hands.connection
+        self._keys = hands.keys
         self._failure: Exception | None = None
 
     def __repr__(self) -> str:
-        return f"<SnapshotLoader {self._keys.tag} {self._failure or self._loading}>"
+        return f"<SnapshotLoader {self._failure or self._hands}>"
 
     async def load(self, snapshot: Snapshot) -> None:
         """Leave the partition `recovering`, at the entry of the snapshot.
@@ -64,10 +63,8 @@ class SnapshotLoader:
         Raises `OSError` when another process wrote to the partition meanwhile, `Damaged`, and what the
         connection raises.
         """
-        connection, keys = self._connection, self._keys
-        if not await connection.call("HSETNX", keys.meta, "nonce", self._loading):
-            raise OSError(f"{snapshot!r}: the partition is not empty any more")
-        await connection.call("HSET", keys.meta, "state", "recovering")
+        connection, keys, epoch = self._connection, self._keys, self._hands.epoch
+        loading = await self._hands.clear()
         await connection.call("SCRIPT", "LOAD", _PART.text)
         sizes: Counter[str] = Counter()
         meta: list[bytes] = []
@@ -77,17 +74,18 @@ class SnapshotLoader:
                 continue
             name = f"{part.key}{{{keys.tag}}}"
             sizes[name] += len(part.words) // 2
-            words = ("EVALSHA", _PART.sha, 2, keys.meta, name, self._loading, *_command(part))
+            words = ("EVALSHA", _PART.sha, 2, keys.meta, name, epoch, loading, *_command(part))
             connection.send(pack(words), self._check)
             while connection.in_flight >= PARTS_IN_FLIGHT_MAX:
                 await asyncio.sleep(0)
             self._raise_failure()
         await connection.call("PING")
         self._raise_failure()
-        meta += [b"state", b"recovering", b"epoch", b"0", b"owner", b"", b"form", FORM.encode()]
-        names, counts = (keys.meta, *sizes), sizes.values()
-        if not await connection.call("EVAL", _RESTORED, len(names), *names, self._loading, *counts, *meta):
-            raise OSError(f"{snapshot!r}: Redis does not hold what was loaded")
+        meta += [b"owner", b"", b"form", FORM.encode()]
+        try:
+            await self._hands.restored(loading, sizes, meta)
+        except OSError as error:
+            raise OSError(f"{snapshot!r}: Redis does not hold what was loaded: {error}") from None
 
     def _check(self, reply: Any) -> None:
         if self._failure is None and reply != 1:

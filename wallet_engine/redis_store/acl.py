@@ -28,7 +28,11 @@ _CONTAINERS: Final = frozenset({"CLUSTER"})
 #: Scripts that a journal process sends as whole text.
 _JOURNAL_SCRIPTS: Final = (
     "trim",
+    "claim",
+    "clear",
     "certify",
+    "forget",
+    "restream",
     "restored",
     "restore_part",
     "distrust",
@@ -60,22 +64,17 @@ API_COMMANDS: Final = frozenset(
         "zscore",
     }
 )
-#: Besides those: used by `recovery/`, `drain/`, `slots_owner.py`.
+#: Besides those, and the commands of its scripts: used by `recovery/`, `drain/`, `slots_owner.py`. It changes keys by
+#: scripts alone, which check whose the partition is.
 _JOURNAL_COMMANDS: Final = frozenset(
     {
         "cluster|bumpepoch",
         "cluster|getkeysinslot",
         "cluster|setslot",
         "eval",
-        "hset",
-        "hsetnx",
         "role",
         "script|exists",
         "script|load",
-        "set",
-        "unlink",
-        "xadd",
-        "zadd",
     }
 )
 #: Commands that wallet-admin never uses, and that would end a node or bring foreign code into it.
