@@ -206,7 +206,7 @@ class OracleSink:
             except WalletError as error:
                 self._unstopped[partition] = text_of(error)
                 continue
-            if before in ("absent", "moving"):
+            if before in ("absent", "moving", "copying"):
                 self._unstopped[partition] = f"it is {before}"
                 continue
             if before != "stopped":

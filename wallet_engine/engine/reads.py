@@ -207,8 +207,9 @@ class Reader:
             async with asyncio.timeout(_RECEIPT_TIMEOUT_S):
                 await future
         except TimeoutError:
-            self._engine.tracker.forget(nonce, receipted)
             raise Outage("journal_unavailable", "the newest entry is not confirmed by the journal") from None
+        finally:  # also for a caller that hung up
+            self._engine.tracker.forget(nonce, receipted)
 
     async def settled(self, partition: int, seq: int) -> None:
         """Wait until no entry up to `seq` has money on its way. Raises `Outage("partition_unavailable")`."""

@@ -89,3 +89,24 @@ def test_a_node_that_stays_behind_the_journal_is_to_be_recovered() -> None:
         assert scene.recoveries == ["s1"]
 
     run(check)
+
+
+def test_g10_nothing_waits_for_a_receipt_when_its_reader_is_gone() -> None:
+    """G10: the caller has hung up, and the journal is away. Its callback used to stay until the receipt came."""
+
+    async def check(scene: Scene) -> None:
+        scene.replies = [answer(7)]
+        readings = [asyncio.create_task(scene.reader.position(0)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        readings[0].cancel()
+        await asyncio.wait(readings[:1])
+        scene.durable(7)
+        assert await readings[1] == (7, nonce(7)), "another reader of the same entry still gets its answer"
+        alone = asyncio.create_task(scene.reader.durable(0, 8, nonce(8)))
+        await asyncio.sleep(0)
+        assert scene.tracker.pending == 1
+        alone.cancel()
+        await asyncio.wait([alone])
+        assert scene.tracker.pending == 0
+
+    run(check)
