@@ -71,7 +71,10 @@ def test_g7_a_recovery_that_was_overtaken_certifies_nothing(compared: LuaPartiti
     assert found(compared) == before
 
 
-@pytest.mark.parametrize(("state", "after"), [("live", "stopped"), ("moving", "moving"), ("copying", "copying"), ("moved", "moved")])
+@pytest.mark.parametrize(
+    ("state", "after"),
+    [("live", "stopped"), ("moving", "moving"), ("copying", "copying"), ("moved", "moved")],
+)
 def test_who_serves_is_stopped(compared: LuaPartition, state: str, after: str) -> None:
     """But not in the middle of a move: its driver makes the copy live, which then served with a fault."""
     compared.meta(state=state)

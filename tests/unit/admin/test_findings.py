@@ -650,6 +650,16 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         ("open entries", "error", "open entry 5 of partition 1 is not in", "wallet-admin rebuild 1"),
     ),
     (
+        "open and cannot be read",
+        others(open_entries=(OpenEntry(1, 5, None, (), unreadable="not a journal entry: b'x'"),)),
+        (
+            "open entries",
+            "error",
+            "open entry 5 of partition 1 cannot be read (not a j",
+            "wallet-admin rebuild 1",
+        ),
+    ),
+    (
         "open since nobody knows when",
         others(open_entries=(OpenEntry(1, 5, None, ()),)),
         ("open entries", "warning", "1 open entries are of unknown age", "wallet-admin pending  # twice"),

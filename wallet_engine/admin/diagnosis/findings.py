@@ -231,11 +231,12 @@ def _beside(facts: Facts) -> Iterator[Finding]:
 def _open(facts: Facts) -> Iterator[Finding]:
     """no transfer is open for longer than the sweeper takes"""
     for entry in facts.open_entries:
-        if entry.in_stream:
+        if entry.in_stream and not entry.unreadable:
             continue
-        what = f"open entry {entry.seq} of partition {entry.partition} is not in the stream: no process can end it"
+        why = f"cannot be read ({entry.unreadable})" if entry.unreadable else "is not in the stream"
+        what = f"open entry {entry.seq} of partition {entry.partition} {why}: no process can end it"
         yield Finding("open entries", "error", what, Mend(wallet_admin("rebuild", entry.partition)))
-    ageless = [entry for entry in facts.open_entries if entry.in_stream and entry.age_ms is None]
+    ageless = [e for e in facts.open_entries if e.in_stream and not e.unreadable and e.age_ms is None]
     if ageless:
         what = f"{len(ageless)} open entries are of unknown age: the clock of their Redis node was set back"
         mend = Mend(wallet_admin("pending"), "twice, 10 s apart: entries shown both times are stuck")

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from wallet_engine.admin.survey import PartitionStatus, ShardState, Survey
 from wallet_engine.admin.tracing.telling import outcome_text
 from wallet_engine.domain.entry import outgoing, parse_entry
+from wallet_engine.domain.errors import Corruption, NewerFormat, text_of
 from wallet_engine.domain.ids import unpack_transaction_id
 from wallet_engine.domain.kinds import receiver_of
 from wallet_engine.domain.memory import credit_memory, credit_outcome
@@ -60,7 +61,8 @@ class OpenTransfer:
 class OpenEntry:
     """`age_ms` by the clock of its Redis node; None when that clock was set back, so that the age is unknown.
 
-    An entry that is not in the stream has neither an age nor transfers.
+    An entry that is not in the stream has neither an age nor transfers, nor has one that cannot be read:
+    `unreadable` says why.
     """
 
     partition: int
@@ -68,6 +70,7 @@ class OpenEntry:
     age_ms: int | None
     transfers: tuple[OpenTransfer, ...]
     in_stream: bool = True
+    unreadable: str = ""
 
 
 def find_open_entries(found: Survey) -> list[OpenEntry]:
@@ -123,8 +126,10 @@ def _entry(
 ) -> OpenEntry:
     if not stream:
         return OpenEntry(partition, seq, None, (), in_stream=False)
-    payload = stream_entries(stream)[0].payload
-    entry = parse_entry(payload)
+    try:
+        entry = parse_entry(stream_entries(stream)[0].payload)
+    except (Corruption, NewerFormat) as error:
+        return OpenEntry(partition, seq, None, (), unreadable=text_of(error))
     transfers = tuple(
         OpenTransfer(
             idx,

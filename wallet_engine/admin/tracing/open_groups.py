@@ -11,6 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from wallet_engine.admin.survey import Survey
 from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.groups import COMMITTED, Record, parse_record
 from wallet_engine.domain.ids import unpack_transaction_id
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -26,24 +27,26 @@ _ID_LENGTH: Final = 22
 
 @dataclass(frozen=True, slots=True)
 class OpenGroup:
-    """The record of a group in one partition."""
+    """The record of a group in one partition; None if it cannot be read: then `waits_for` says why."""
 
     partition: int
     transaction_id: str
-    record: Record
+    record: Record | None
     waits_for: str
     #: By the clock of its Redis node; None when its entry is no longer in the stream.
     age_ms: int | None
 
     def document(self) -> dict[str, Any]:
+        record = self.record
+        state = "unreadable" if record is None else "committed" if record.status == COMMITTED else "prepared"
         return {
             "transaction_id": self.transaction_id,
-            "from_account": self.record.payer,
+            "from_account": None if record is None else record.payer,
             "partition": self.partition,
-            "seq": self.record.seq,
+            "seq": None if record is None else record.seq,
             "age_ms": self.age_ms,
-            "state": "committed" if self.record.status == COMMITTED else "prepared",
-            "legs": len(self.record.words.legs),
+            "state": state,
+            "legs": None if record is None else len(record.words.legs),
             "waits_for": self.waits_for,
         }
 
@@ -66,24 +69,37 @@ def find_open_groups(found: Survey) -> list[OpenGroup]:
             continue
         finally:
             client.close()
-    return sorted(groups, key=lambda group: (group.partition, group.record.seq))
+    return sorted(groups, key=lambda group: (group.partition, group.record.seq if group.record else 0))
 
 
 def _of_partition(client: redis.Redis, partition: int, found: Survey) -> Iterator[OpenGroup]:
     count = found.config.partitions
     keys = PartitionKeys(tag_of(partition, count))
     for key, text in islice(client.hscan_iter(keys.group, count=100), RECORDS_PER_PARTITION_MAX):
-        record, packed = parse_record(str(text)), str(key)[:_ID_LENGTH]
+        packed = str(key)[:_ID_LENGTH]
+        try:
+            record = parse_record(str(text))
+            seconds, micros = client.time()
+            stream = client.xrange(keys.journal, f"{record.seq}-0", f"{record.seq}-0")
+            written_ms = parse_header(stream_entries(stream)[0].payload).time_ms if stream else None
+        except Corruption as error:
+            yield OpenGroup(partition, _id_of(packed), None, f"an operator: {error}", None)
+            continue
         homes = Homes(count)
-        seconds, micros = client.time()
-        stream = client.xrange(keys.journal, f"{record.seq}-0", f"{record.seq}-0")
-        written_ms = parse_header(stream_entries(stream)[0].payload).time_ms if stream else None
         age_ms = None if written_ms is None else seconds * 1000 + micros // 1000 - written_ms
         if record.status == COMMITTED:
             waits_for = "its parts to pay: " + ", ".join(_parts(found, homes, partition, record, packed))
         else:
             waits_for = f"the decision of {_place(found, homes.of_payer(record.payer, packed))}"
-        yield OpenGroup(partition, unpack_transaction_id(packed), record, waits_for, age_ms)
+        yield OpenGroup(partition, _id_of(packed), record, waits_for, age_ms)
+
+
+def _id_of(packed: str) -> str:
+    """The id, or what stands in its place."""
+    try:
+        return unpack_transaction_id(packed)
+    except ValueError:
+        return packed
 
 
 def _parts(found: Survey, homes: Homes, home: int, record: Record, packed: str) -> list[str]:

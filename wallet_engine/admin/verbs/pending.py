@@ -75,6 +75,7 @@ def entry_document(entry: OpenEntry) -> dict[str, Any]:
         "seq": entry.seq,
         "age_ms": entry.age_ms,
         "in_stream": entry.in_stream,
+        "unreadable": entry.unreadable or None,
         "transfers": [transfer.document() for transfer in entry.transfers],
     }
 
@@ -87,9 +88,11 @@ def _show(
     older_than: float,
 ) -> None:
     for entry in entries:
-        if not entry.in_stream:
+        if not entry.in_stream or entry.unreadable:
+            what = entry.unreadable or "not in the stream"
             console.print(
-                f"partition {entry.partition} seq {entry.seq}: not in the stream; a recovery restores it",
+                f"partition {entry.partition} seq {entry.seq}: {what}; a recovery restores it from the journal: "
+                f"wallet-admin rebuild {entry.partition}",
                 soft_wrap=True,
             )
             continue
@@ -104,6 +107,10 @@ def _show(
             )
     for group in groups:
         g = group.document()
+        if group.record is None:
+            what = f"partition {group.partition}: the record of group {g['transaction_id']} cannot be read"
+            console.print(f"{what}; it waits for {group.waits_for}", soft_wrap=True)
+            continue
         age = " unknown  " if group.age_ms is None else f"{group.age_ms / 1000:8.1f} s"
         console.print(
             f"{age}  {g['state']}  {g['transaction_id']}  group of {g['from_account']}, {g['legs']} legs  "
