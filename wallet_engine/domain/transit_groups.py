@@ -38,8 +38,9 @@ class _Group:
     legs: dict[int, tuple[str, str, int, str]] = field(default_factory=dict)
     needs: _Sides = field(default_factory=set)
     paid: _Sides = field(default_factory=set)
-    #: A payment whose decision was not passed yet.
+    #: A payment whose decision was not passed yet, and the legs of all such payments.
     early: Where | None = None
+    early_legs: tuple[Leg, ...] = ()
     forgotten: Where | None = None
     #: Partition -> attempt, and the legs whose money is set aside there.
     prepared: dict[int, tuple[int, tuple[Leg, ...]]] = field(default_factory=dict)
@@ -147,8 +148,9 @@ class TransitGroups:
         group.legs = {leg.idx: leg[2:] for leg in said.legs}
         here = _sides(said.legs)
         group.needs = {(leg.idx, payer) for leg in said.legs for payer in (True, False)} - here
-        if group.paid - group.needs:
+        if group.paid - group.needs or any(leg[2:] != group.legs.get(leg.idx) for leg in group.early_legs):
             self.said.append((where, "parts of a group have paid what home did not decide"))
+        group.early_legs = ()
         self._check_given_back(group)
 
     def _pay(self, group: _Group, where: Where, said: Words) -> None:
@@ -158,6 +160,7 @@ class TransitGroups:
         group.paid |= _sides(said.legs)
         if group.decided is None:
             group.early = where
+            group.early_legs += said.legs
         elif not _sides(said.legs) <= group.needs or any(
             leg[2:] != group.legs.get(leg.idx) for leg in said.legs
         ):

@@ -6,6 +6,7 @@ What is not matched is reported.
 import itertools
 import random
 from collections import Counter
+from typing import Final
 
 import pytest
 from unit.admin.made import txid
@@ -191,6 +192,65 @@ FAULTS: list[tuple[str, list[Step], str, str]] = [
 def test_what_does_not_meet_is_said(steps: list[Step], place: str, words: str) -> None:
     said = [(str(fault.place), fault.what) for fault in told(steps).faults()]
     assert any(at == place and words in what for at, what in said), said
+
+
+def group(kind: str, *legs: str, word: str = "-", attempt: int = 0) -> str:
+    return f"+ {kind} {txid(9)} ann X:{attempt}:{word}:{''.join(legs)} 0 -"
+
+
+#: Home is 0: ann pays 5 to bob in 1, and cat in 1 pays 7 to dan in 2. Each part prepares, and pays what home decided.
+_HOME: Final = "p0|ann|bob|5|USD;n1|cat|dan|7|USD;"
+_PREPARED: list[Step] = [
+    (1, [group("p", "r0|ann|bob|5|USD;", "p1|cat|dan|7|USD;")]),
+    (2, [group("p", "r1|cat|dan|7|USD;")]),
+]
+_GROUP: list[Step] = [
+    *_PREPARED,
+    (0, [group("g", _HOME, word="c")]),
+    (1, [group("y", "r0|ann|bob|5|USD;", "p1|cat|dan|7|USD;")]),
+    (2, [group("y", "r1|cat|dan|7|USD;")]),
+    (0, [group("w")]),
+]
+#: The same group, of which the parts have set aside and paid 6 where home has decided 7.
+_OTHERWISE: list[Step] = [
+    (partition, [row.replace("|7|", "|6|") if partition else row for row in rows])
+    for partition, rows in _GROUP
+]
+
+GROUP_FAULTS: list[tuple[str, list[Step], str]] = [
+    ("paid otherwise", _OTHERWISE, "otherwise than home has decided"),
+    ("paid in part", [*_GROUP[:4], _GROUP[5]], "not paid everywhere: the receiver of leg 1"),
+    ("paid and never decided", [*_PREPARED, *_GROUP[3:5]], "is paid, and home has not decided it"),
+    ("decided twice", [*_GROUP[:3], _GROUP[2]], "is decided a second time"),
+    ("paid what was not set aside", [*_PREPARED[:1], *_GROUP[2:5]], "is paid that was not prepared so"),
+    (
+        "given back and decided",
+        [*_PREPARED, (2, [group("b", "r1|cat|dan|7|USD;")]), *_GROUP[2:4]],
+        "is given back, and home has decided to pay it",
+    ),
+]
+
+
+def test_every_order_of_the_partitions_of_a_group_is_explained() -> None:
+    for order in itertools.permutations(range(3)):
+        transit = told(sorted(_GROUP, key=lambda step: order[step[0]]))
+        assert not list(transit.faults()), order
+        assert not transit.wanted()
+        assert transit.in_transit()["USD"] == 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"), [row[1:] for row in GROUP_FAULTS], ids=[row[0] for row in GROUP_FAULTS]
+)
+def test_g1_what_does_not_meet_in_a_group_is_said(steps: list[Step], words: str) -> None:
+    assert [fault.what for fault in told(steps).faults() if words in fault.what]
+
+
+def test_g14_parts_that_paid_otherwise_are_found_in_every_order_of_partitions() -> None:
+    """G14: `verify` reads one partition after the other, so it passes payments whose decision is still to come."""
+    for order in itertools.permutations(range(3)):
+        found = [fault.what for fault in told(sorted(_OTHERWISE, key=lambda step: order[step[0]])).faults()]
+        assert found, order
 
 
 def test_nothing_is_said_of_what_could_not_be_read() -> None:
