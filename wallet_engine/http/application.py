@@ -176,6 +176,7 @@ class Application:
                     check_media(scope["headers"], peer)
             if found.refusal is not None:
                 raise found.refusal
+            request.check_query(found.endpoint)
             answer = await found.endpoint.handler(request)
             if positions and not answer.position:
                 answer = answer._replace(position=text_of(positions))

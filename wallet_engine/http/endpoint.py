@@ -73,6 +73,19 @@ class Request:
             raise Refused("invalid_request", f"query parameter {name} is given twice")
         return values[0] if values else None
 
+    def check_query(self, endpoint: "Endpoint") -> None:
+        """Raises `Refused` for a query parameter that the endpoint does not have: a misspelt one would do nothing.
+
+        Probes, metrics and documents take any: proxies and caches add their own.
+        """
+        query_string = self._scope.get("query_string", b"")
+        if not query_string or not endpoint.bounded:
+            return
+        for name in parse_qs(query_string.decode("latin-1"), keep_blank_values=True):
+            if name not in endpoint.query and name not in endpoint.optional_query:
+                # Escaped and cut, as an unknown field.
+                raise Refused("invalid_request", f"unknown query parameter {name[:64]!a}")
+
     def header(self, name: bytes) -> str | None:
         """An optional header; it may be repeated with the same value. Raises `Refused`."""
         values = {value for key, value in self._scope["headers"] if key == name}

@@ -49,8 +49,9 @@ def openapi_document(endpoints: Sequence[Endpoint]) -> bytes:
             "title": "Wallet engine",
             "version": "1",
             "description": "Every error is problem+json with a stable `code`; `retryable` says whether the "
-            "same request with the same id may succeed later. Unknown paths are 404 `not_found`. Every answer has "
-            "an X-Request-Id; a caller may send one, and a W3C traceparent.",
+            "same request with the same id may succeed later. Unknown paths are 404 `not_found`; unknown "
+            "fields and query parameters are 400 `invalid_request`, under /v1. Every answer has an X-Request-Id; a "
+            "caller may send one, and a W3C traceparent.",
         },
         "paths": paths,
         "components": {

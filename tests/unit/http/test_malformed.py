@@ -1,7 +1,9 @@
 """One row for each malformed field and call: its status and code, and no call of the wallet."""
 
 import json
+import re
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +14,7 @@ from unit.http.wallet_double import WalletDouble, assert_problem, call
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.limits import BATCH_CALL_TRANSFERS_MAX, BODY_BYTES_MAX
 from wallet_engine.http import fastparse, parse
+from wallet_engine.http.endpoints import ENDPOINTS
 from wallet_engine.http.problems import Refused
 
 SINGLE = "/v1/wallet/balance_transfer"
@@ -266,6 +269,39 @@ def test_malformed_path_or_query_is_refused(
 ) -> None:
     assert_problem(call(app, method, path), 400, code)
     assert wallet.calls == []
+
+
+def _misspelt() -> list[tuple[str, str]]:
+    """Every endpoint under /v1, with what it needs and a parameter that no endpoint has."""
+    found = []
+    for endpoint in (endpoint for endpoint in ENDPOINTS if endpoint.bounded):
+        path = re.sub(r"\{\w+\}", TXID, endpoint.template)
+        needed = {"currency": "USD", "from_account": "alice", "account_id": "alice", "reference": "x"}
+        query = urlencode([*((name, needed[name]) for name in endpoint.query), ("limt", "5")])
+        found.append((endpoint.method, f"{path}?{query}"))
+    return found
+
+
+@pytest.mark.parametrize(("method", "path"), _misspelt())
+def test_unknown_query_parameter_is_refused_everywhere(
+    app: ASGIApp, wallet: WalletDouble, method: str, path: str
+) -> None:
+    """A service that writes `?limt=5` gets other data than it asked for, and never learns why."""
+    problem = assert_problem(call(app, method, path), 400, "invalid_request")
+    assert problem["detail"] == "unknown query parameter 'limt'"
+    assert wallet.calls == []
+
+
+@pytest.mark.parametrize("query", ["%FF=1", "=1", "currency=USD&currency=USD", "Currency=USD&currency=USD"])
+def test_query_that_no_client_means_is_refused(app: ASGIApp, wallet: WalletDouble, query: str) -> None:
+    path = f"/v1/accounts/alice/balance?currency=USD&{query}"
+    assert_problem(call(app, "GET", path), 400, "invalid_request")
+    assert wallet.calls == []
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/openapi.json"])
+def test_probes_take_any_query(app: ASGIApp, path: str) -> None:
+    assert call(app, "GET", f"{path}?_=123").status_code == 200
 
 
 @pytest.mark.parametrize(
