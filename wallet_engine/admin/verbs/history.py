@@ -12,11 +12,19 @@ from rich.console import Console
 from wallet_engine.admin.journals import find_journal, journal_option
 from wallet_engine.admin.proof.history import HistoryVerdict, compare, read_rows
 from wallet_engine.admin.proof.past_balance import time_text
-from wallet_engine.admin.session import Plan, Session, admin_command, changing_command, plain_table
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.admin.session import (
+    Plan,
+    Session,
+    admin_command,
+    changing_command,
+    plain_console,
+    plain_table,
+)
+from wallet_engine.domain.errors import ConfigError, WalletError, text_of
 from wallet_engine.history.clearing import clear
 from wallet_engine.history.database import check_version, connected, migrate, ms_of, version_of
 from wallet_engine.history.sink import SINK
+from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.flags import VerbGroup, database_option
 
 #: Seconds between two looks at a rebuild that is waited for.
@@ -143,13 +151,50 @@ def rebuild(session: Session, database: str | None, wait: bool, partitions: tupl
         with session.change(directory, plan):
             directory.followers.note(SINK, dict.fromkeys(chosen, 0))
             before = asyncio.run(_clear(url, chosen))
-    said = "it is being rebuilt"
-    if wait:
-        with session.progress() as progress:
-            task = progress.add_task("entries", total=sum(before.values()))
-            asyncio.run(_wait_made(url, before, lambda done: progress.update(task, completed=done)))
-        said = "it is rebuilt"
+        hindrance = _Hindrance(directory)
+        hindrance.tell()
+        said = "it is being rebuilt"
+        if wait:
+            with session.progress() as progress:
+                task = progress.add_task("entries", total=sum(before.values()))
+
+                def told(done: int) -> None:
+                    progress.update(task, completed=done)
+                    hindrance.tell()
+
+                asyncio.run(_wait_made(url, before, told))
+            said = "it is rebuilt"
     session.answer({"partitions": chosen}, lambda console: console.print(f"{named}: {said}"))
+
+
+class _Hindrance:
+    """Says on standard error what keeps the followers of the history from writing, whenever that changes."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._said = ""
+        self._console = plain_console(stderr=True)
+
+    def __repr__(self) -> str:
+        return f"<_Hindrance {self._said}>"
+
+    def tell(self) -> None:
+        found = self._look()
+        if found != self._said:
+            self._console.print(
+                f"! {found}" if found else "the history is being written again", soft_wrap=True
+            )
+            self._said = found
+
+    def _look(self) -> str:
+        """Empty when nothing is known to keep them from it."""
+        try:
+            members = self._directory.following.sink(SINK).members
+        except WalletError as error:
+            return f"who follows for the history is not known: {text_of(error)}"
+        if not members:
+            return "nobody follows for the history, so nothing writes it: start wallet-engine follow --to history"
+        return "; ".join(trouble.what for info in members.values() for trouble in info.troubles)
 
 
 async def _clear(url: str, partitions: Collection[int]) -> dict[int, int]:
