@@ -18,7 +18,7 @@ from wallet_engine.admin.moving.planning import PlannedMove
 from wallet_engine.admin.moving.wire import Setback
 from wallet_engine.admin.nodes import memory_text
 from wallet_engine.admin.session import Plan, Session, plain_table
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.tree import StoreUnavailable, TreeError
 
@@ -98,6 +98,10 @@ def said_how_to_go_on(directory: Directory, partition: int, left: int = 0) -> It
     except (Setback, TreeError) as error:
         said = f"partition {partition} was not moved: {error}; {_advice(directory, partition, left)}"
         raise ConfigError(said) from None
+    except Corruption as error:
+        said = f"partition {partition} was not moved, since its data are not what they must be: {error}"
+        proof = "wallet-admin verify says whether its home is sound"
+        raise Corruption(f"{said}; {proof}; {_advice(directory, partition, left)}") from None
     except KeyboardInterrupt:
         raise click.ClickException(f"interrupted: {_advice(directory, partition, left)}") from None
 
