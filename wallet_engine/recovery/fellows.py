@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from wallet_engine.domain.errors import ConfigError, WalletError
@@ -58,6 +58,8 @@ class Fellows:
         self._standings: dict[str, dict[int, Standing]] = {}
         self._council: Council | None = None
         self._peers: dict[str, Peer] = {}
+        #: Copy -> the question that it has not answered yet.
+        self._asking: dict[str, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
         return f"<Fellows of {self._copy.journal_id} {sorted(self._standings)}>"
@@ -190,34 +192,61 @@ class Fellows:
         """
         loop = asyncio.get_running_loop()
         look_s = loop.time()
-        while True:
-            if loop.time() >= look_s:
-                look_s = loop.time() + COUNCIL_S
-                try:
-                    self._council = await self.council()
-                except ConfigError:
-                    raise
-                except WalletError:  # the directory is away: the members are still the same
-                    pass
-            if self._council is not None and not self._council.sole:
-                with suppress(WalletError, OSError, TimeoutError):
+        try:
+            while True:
+                if loop.time() >= look_s:
+                    look_s = loop.time() + COUNCIL_S
+                    try:
+                        self._council = await self.council()
+                    except ConfigError:
+                        raise
+                    except WalletError:  # the directory is away: the members are still the same
+                        pass
+                if self._council is not None:
                     await self._poll(self._council)
-            await asyncio.sleep(POLL_S)
+                await asyncio.sleep(POLL_S)
+        finally:
+            asking = list(self._asking.values())
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
     async def _poll(self, council: Council) -> None:
-        missing = [name for name in council.members.copies if name not in self._peers]
-        with suppress(WalletError):
-            self._peers |= {peer.journal_id: peer for peer in await self.reach(missing)}
-        names = list(self._peers)
-        answers = await asyncio.gather(
-            *(self._peers[name].ask(StateAsk([]), Standings) for name in names), return_exceptions=True
-        )
-        for name, answer in zip(names, answers, strict=True):
-            if isinstance(answer, Standings):
-                self._standings[name] = {standing.partition: standing for standing in answer.standings}
-            else:
-                self._peers.pop(name).close()
-                self._standings.pop(name, None)
+        """Ask every copy that owes no answer. One that is stopped delays no news of the others."""
+        for name in self._peers.keys() - set(council.members.copies) - self._asking.keys():
+            self._lose(name)
+        for name in council.members.copies:
+            if name != self._copy.journal_id and name not in self._asking:
+                task = asyncio.create_task(self._ask(name), name=f"ask {name}")
+                self._asking[name] = task
+                task.add_done_callback(partial(self._asked, name))
+        if self._asking:
+            await asyncio.wait(list(self._asking.values()), timeout=POLL_S)
+
+    async def _ask(self, name: str) -> None:
+        try:
+            peer = self._peers.get(name)
+            if peer is None:
+                for peer in await self.reach([name]):
+                    self._peers[name] = peer
+            if peer is None:
+                self._lose(name)
+                return
+            answer = await peer.ask(StateAsk([]), Standings)
+        except Exception:  # whatever it is: how far this copy is, is not known
+            self._lose(name)
+        else:
+            self._standings[name] = {standing.partition: standing for standing in answer.standings}
+
+    def _asked(self, name: str, _: asyncio.Task[None]) -> None:
+        self._asking.pop(name, None)
+
+    def _lose(self, name: str) -> None:
+        """The copy does not answer, or counts no longer."""
+        self._standings.pop(name, None)
+        peer = self._peers.pop(name, None)
+        if peer is not None:
+            peer.close()
 
     def close(self) -> None:
         for peer in self._peers.values():
