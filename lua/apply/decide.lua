@@ -33,7 +33,8 @@ if uncommon then
     carries = carries, k_journal = k_journal, k_open = k_open, k_flags = k_flags, k_seen = k_seen,
     k_seen_before = k_seen_before,
 --@extended     k_hold = k_hold, k_due = k_due, k_group = k_group,
-    currencies_known = currencies_known, noting = not REPLAY or ARGV[7] + 0 > 3}
+    currencies_known = currencies_known}
+--@replay   batch.rules = ARGV[7] + 0
 --@extended   batch.limited = limited
   made.start(batch)
 --@extended   if holding or returning or grouping then

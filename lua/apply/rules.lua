@@ -13,8 +13,8 @@ local function make_rules()
   local rules = {}
   local limit_of, status_of, side_refusal
 --@extended   local over_limit, with_limit
-  local balance, added, post, post_transit, record, rewrite
---@extended   local start_answers, digits_of, next_record_end, answered, remember, available, held, shift_held, write_minors
+  local balance, added, post, post_transit, record, digits_of, rewrite
+--@extended   local start_answers, next_record_end, answered, remember, available, held, shift_held, write_minors
 --@extended   local read_holds, write_holds, tell_holds
 --@extended   local read_groups, write_groups
 
@@ -36,6 +36,7 @@ local function make_rules()
     if rewrite then return end
 --@include lib/kinds.lua
 --@include lib/outcomes.lua
+--@include lib/digits.lua
 --@include lib/bounds.lua
 --@include lib/posting.lua
 --@include rules/refund.lua

@@ -1,15 +1,5 @@
   -- Shared by the rules of holds, groups and refunds: answers, and the balances of accounts that only details name.
 
-  -- A number as in records: in base 64, most significant digit first.
-  function digits_of(number)
-    local text = ''
-    repeat
-      local digit = number % 64
-      text, number = sub(DIGITS, digit + 1, digit + 1) .. text, (number - digit) / 64
-    until number == 0
-    return text
-  end
-
   local columns, remembered, recalled, recalled_before, seq_digits -- of the current partition
 
   function start_answers()

@@ -211,8 +211,9 @@
     if holder ~= account then return HOLD_NOT_FOUND end
     if status == 'X' then return HOLD_EXPIRED end
     if status ~= 'O' then return HOLD_NOT_OPEN end
-    if busy ~= '-' then return HOLD_BUSY end
+--@replay     if batch.rules < 5 and busy ~= '-' then return HOLD_BUSY end
     if batch.now_ms >= expires_ms + 0 then return HOLD_EXPIRED end
+    if busy ~= '-' then return HOLD_BUSY end
     return nil
   end
 

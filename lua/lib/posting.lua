@@ -38,19 +38,33 @@
     records[n + 1], records[n + 2], batch.record_count = field, text, n + 2
   end
 
-  -- Changes the remembered answer of operation i's transfer to a decline.
-  function rewrite(i, decline)
+  -- A number as in records: in base 64, most significant digit first.
+  function digits_of(number)
+    local text = ''
+    repeat
+      local digit = number % 64
+      text, number = sub(DIGITS, digit + 1, digit + 1) .. text, (number - digit) / 64
+    until number == 0
+    return text
+  end
+
+  -- Changes the remembered answer of operation i's transfer to a decline, if operation idx of entry entry_seq was given
+  -- it, and no later one of the same id. Returns whether the window in force has it; nil: none has.
+  function rewrite(i, decline, entry_seq, idx)
     local field, remembered, before = batch.columns[FIELD + i], batch.remembered, batch.remembered_before
-    local old = not before[field] and (remembered[field] or batch.recalled[i])
-    if old then
-      old = decline .. sub(old, 2)
-      remembered[field] = old
-      record(field, old)
-    else
-      old = before[field] or batch.recalled_before[i]
-      if old then
-        old = decline .. sub(old, 2)
-        before[field], remembered[field] = old, old
-      end
+    local current = not before[field] and (remembered[field] or batch.recalled[i])
+    local old = current or before[field] or batch.recalled_before[i]
+    if not old then return nil end
+    local is_own = sub(old, 2, -1 - RECORD_END_LENGTH) == digits_of(entry_seq + 0)
+      and sub(old, -2) == sub('A' .. digits_of(idx + 0), -2)
+--@replay     is_own = is_own or batch.rules < 5
+    if not is_own then return nil end
+    old = decline .. sub(old, 2)
+    remembered[field] = old
+    if not current then
+      before[field] = old
+      return false
     end
+    record(field, old)
+    return true
   end

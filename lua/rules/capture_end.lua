@@ -1,5 +1,6 @@
   -- u: undoes a capture that the receiver elsewhere refused: the money returns to the hold, or is available again if
-  -- the hold has ended meanwhile. detail: '<seq>.<idx>.<decline>|<field of the hold>'.
+  -- the hold has ended meanwhile. detail: '<seq>.<idx>.<decline>|<field of the hold>'. A hold placed after that entry is
+  -- another one, whose id had been forgotten; rules before 5 took it for the same.
   rules[UNCAPTURE] = function(i, ledger, account, detail, minor)
     local k, field, text = next_hold()
     local entry_seq, idx, decline = match(detail, '^(%d+)%.(%d+)%.(%l)|%S+$')
@@ -9,6 +10,9 @@
     if not call('ZSCORE', batch.k_open, entry_seq) or call('ZSCORE', batch.k_open, part) then return REPEATED end
     local have = available(ledger, account) or 0
     local status, _, _, _, _, head_end, captured, released, captures, middle, _, busy_at, busy, tail = match(text or '', RECORD)
+    local is_later = status and match(sub(text, middle, busy_at - 1), '(%d+)%.%d+ $') + 0 > entry_seq + 0
+--@replay     is_later = is_later and batch.rules > 4
+    if is_later then status = nil end
     if status == 'O' then
       local aside = held_of(k, ledger, account) + minor
       if aside > AMOUNT_MAX then return BALANCE_LIMIT end
@@ -24,7 +28,7 @@
     if status then
       holds[field] = rewritten(text, status, head_end, captured - minor, released, captures - 1, middle, busy_at, busy, tail)
     end
-    rewrite(i, decline)
+    rewrite(i, decline, entry_seq, idx)
     return APPLIED
   end
 

@@ -1,6 +1,7 @@
   -- Keeps which operation has the account's metadata; rules before 4 did not keep it.
   local function keep_place(i, account)
-    if not batch.noting or not (batch.notes and batch.notes[i - 1 .. '']) then return end
+--@replay     if batch.rules < 4 then return end
+    if not (batch.notes and batch.notes[i - 1 .. '']) then return end
     batch.noted = batch.noted or {}
     batch.noted[account] = batch.seq_text .. '.' .. (i - 1)
   end

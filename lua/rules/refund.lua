@@ -15,6 +15,6 @@
     post(ledger, account, have, minor)
     post_transit(ledger, -minor)
     batch.refunded[part] = entry_seq
-    rewrite(i, decline)
+    rewrite(i, decline, entry_seq, idx)
     return APPLIED
   end

@@ -61,6 +61,9 @@
 
   -- j: undoes a return that the payer elsewhere refused: the receiver gets the money back. That much of the original
   -- can be refunded again, if it is still remembered. Frozen accounts too.
+  -- A total counts the return if it was kept no later than in the window of the return's own record, or if such a total
+  -- was there when it was begun. Other totals are of another original, whose id had been forgotten; rules before 5
+  -- lowered them too.
   -- detail: '<seq>.<idx>.<decline>|<field of the original>'.
   rules[UNRETURN] = function(i, ledger, account, detail, minor)
     local entry_seq, idx, decline, field = match(detail, '^(%d+)%.(%d+)%.(%l)|(%S+)$')
@@ -75,10 +78,12 @@
     post(ledger, account, have, minor)
     post_transit(ledger, -minor)
     batch.refunded[part] = entry_seq
-    for _, current in ipairs({true, false}) do
-      local total = total_in(current, field)
-      if total then keep_total(current, field, math.max(0, total - minor)) end
+    local current = rewrite(i, decline, entry_seq, idx)
+    local counted = current or current == false and total_in(false, field)
+--@replay     counted = counted or batch.rules < 5
+    for _, window in ipairs(counted and {true, false} or {}) do
+      local total = total_in(window, field)
+      if total then keep_total(window, field, math.max(0, total - minor)) end
     end
-    rewrite(i, decline)
     return APPLIED
   end

@@ -16,6 +16,7 @@ from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import RULES, EntryHeader, parse_header
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.notes import note_of
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
@@ -43,16 +44,17 @@ class Chains:
     def __init__(self) -> None:
         self.states: dict[int, PartitionState] = {}
 
-    def add(self, partition: int, *lines: str) -> FeedEntry:
+    def add(self, partition: int, *lines: str, rotate: bool = False) -> FeedEntry:
         state = self.states.setdefault(partition, PartitionState())
         operations = [parse_operation(line) for line in lines]
         time_ms = 1_795_255_200_000 + 1000 * sum(s.seq for s in self.states.values())
         nonce = f"{partition * 1_000_000 + state.seq + 1:016x}"
         seq, before = state.seq, state.nonce
-        outcomes = decide_operations(state, operations, time_ms, 1)
+        window = state.window + rotate
+        outcomes = decide_operations(state, operations, time_ms, window)
         assert state.seq == seq + 1, outcomes
         state.nonce = nonce
-        header = EntryHeader(seq + 1, before, nonce, 1, time_ms, 1, outcomes, RULES, 0)
+        header = EntryHeader(seq + 1, before, nonce, 1, time_ms, window, outcomes, RULES, 0)
         payload = header.text().encode() + b"\n" + pack(operations).columns
         return FeedEntry(partition, parse_header(payload), payload)
 
@@ -479,3 +481,23 @@ def test_a_balance_of_a_moment_is_told_once_the_moment_is_over(
         await history.close()
 
     asyncio.run(main())
+
+
+def test_an_undone_capture_is_not_of_a_later_hold_with_the_same_id(url: str) -> None:
+    """A sink that was started in between reads from its tables which entry has placed the hold."""
+    chains, field = Chains(), transfer_field("alice", T[1])
+    before = [
+        chains.add(
+            0, "o - alice - 0 USD", f"t {T[0]} @bank alice 1000 USD", f"h {T[1]} alice -|900000 400 USD"
+        ),
+        chains.add(0, f"q {T[2]} alice bob|{field}|p|150 150 USD", f"v {T[1]} alice - 0 USD"),
+        chains.add(0, "n api - - 0 -", rotate=True),
+        chains.add(0, f"h {T[1]} alice -|900000 300 USD", rotate=True),
+    ]
+    run(url, before)
+    run(url, [chains.add(0, f"u {T[2]} alice 2.0.c|{field} 150 USD")])
+    assert chains.states[0].held["USD"]["alice"] == 300
+    newest = "SELECT balance, held FROM postings WHERE account = 'alice' ORDER BY seq DESC LIMIT 1"
+    assert [tuple(row.values()) for row in rows_of(url, newest)] == [(1000, 300)]
+    kept = "SELECT amount, captured, status, placed_seq FROM holds ORDER BY placed_at"
+    assert [tuple(row.values()) for row in rows_of(url, kept)] == [(400, 150, "V", 1), (300, 0, "O", 4)]

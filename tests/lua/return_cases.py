@@ -189,6 +189,78 @@ WINDOWS: Final = [
 #: Two windows later nothing of before is remembered.
 LATER: Final = ([ROTATE, "+ t T8 bob @fees 1 USD"], [ROTATE, "+ t T9 bob @fees 1 USD"])
 
+#: The id T1 is used again while what left under it before is still under way.
+USED_AGAIN: Final = [
+    case(
+        "a debit is undone: a later transfer of its id stays paid",
+        ["+ d T1 alice far 5 USD"],
+        *LATER,
+        ["+ t T1 alice bob 7 USD"],
+        ["+ r T1 alice 4.0.c 5 USD", "= t T1 alice bob 7 USD"],
+        ["+ x T2 bob alice|F1|0.7.0|l|7|- 7 USD"],
+        alice=1000,
+    ),
+    case(
+        "in the window before, and in the batch of the refund",
+        ["+ d T1 alice far 5 USD"],
+        ["+ d T2 alice far 6 USD"],
+        *LATER,
+        ["+ t T1 alice bob 7 USD"],
+        [ROTATE, "+ r T1 alice 4.0.c 5 USD", "+ t T2 alice bob 8 USD", "+ r T2 alice 5.0.c 6 USD"],
+        ["+ x T3 bob alice|F1|0.8.0|l|7|- 7 USD", "+ x T4 bob alice|F2|0.9.1|l|8|- 8 USD"],
+        alice=1000,
+    ),
+    of_far(
+        "a refund is undone: what went back of a later original stays counted",
+        RECEIVED,
+        [f"+ z T2 bob {FAR}|- 400 USD"],
+        *LATER,
+        ["+ c 3.99 bob 0 400 USD", "+ z T3 bob far|FAR|3.99.0|c|400|- 400 USD"],
+        ["+ j T2 bob 5.0.c|FAR 400 USD", "r z T4 bob far|FAR|3.99.0|c|400|1 1 USD"],
+    ),
+    of_far(
+        "the same, where the answer of the refund is still remembered",
+        RECEIVED,
+        [ROTATE, f"+ z T2 bob {FAR}|- 400 USD"],
+        [ROTATE, "+ c 3.99 bob 0 400 USD", "+ z T3 bob far|FAR|3.99.0|c|400|- 400 USD"],
+        ["+ j T2 bob 5.0.c|FAR 400 USD", "r z T4 bob far|FAR|3.99.0|c|400|1 1 USD"],
+    ),
+    of_far(
+        "a refund is undone whose id is a later one's too",
+        RECEIVED,
+        [f"+ z T2 bob {FAR}|150 150 USD"],
+        *LATER,
+        ["+ t T2 bob alice 7 USD"],
+        ["+ j T2 bob 5.0.c|FAR 150 USD", "= t T2 bob alice 7 USD"],
+        [f"+ x T5 alice bob|{transfer_field('bob', 'T2')}|0.8.0|l|7|- 7 USD"],
+        bob=1398,
+    ),
+    case(
+        "a capture is undone: a later hold of its hold's id stays as it is",
+        [f"+ h T1 alice -|{LONG} 400 USD"],
+        ["+ q T2 alice far|F1|p|150 150 USD", "+ v T1 alice - 0 USD"],
+        *LATER,
+        [f"+ h T1 alice -|{LONG} 300 USD", "+ k T3 alice bob|F1|p|50 50 USD"],
+        [
+            "+ u T2 alice 5.0.c|F1 150 USD",
+            "e k T4 alice bob|F1|f|251 251 USD",
+            "s k T5 alice bob|F1|f|- 400 USD",
+        ],
+        ["+ k T6 alice bob|F1|f|- 250 USD"],
+        alice=700,
+    ),
+    case(
+        "a capture is undone: a later transfer of its id stays paid",
+        [f"+ h T1 alice -|{LONG} 400 USD"],
+        ["+ q T2 alice far|F1|p|150 150 USD"],
+        *LATER,
+        ["+ t T2 alice bob 7 USD"],
+        ["+ u T2 alice 5.0.c|F1 150 USD", "= t T2 alice bob 7 USD"],
+        ["+ x T3 bob alice|F2|0.8.0|l|7|- 7 USD", "+ k T4 alice bob|F1|f|- 400 USD"],
+        alice=600,
+    ),
+]
+
 STORED: Final = [
     case(
         "a store says what had gone back",
@@ -298,7 +370,7 @@ ELSEWHERE: Final = [
     ),
 ]
 
-RETURN_CASES: Final = [*HERE, *WINDOWS, *STORED, *ELSEWHERE]
+RETURN_CASES: Final = [*HERE, *WINDOWS, *USED_AGAIN, *STORED, *ELSEWHERE]
 
 #: Kind -> every outcome that it can have.
 RETURN_OUTCOMES: Final = {"x": "+=!acfgkqilnrs", "z": "+=!acfinrs", "j": "+=l"}

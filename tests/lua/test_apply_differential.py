@@ -6,6 +6,7 @@ import time
 import pytest
 from lua.partition import LuaPartition
 from lua.random_batches import RandomBatches
+from lua.reused_ids import ReusedIds
 
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload, decide
@@ -14,9 +15,8 @@ from wallet_engine.domain.oracle_state import PartitionState, redis_image
 IMAGE_EVERY = 50
 
 
-def agree(partition: LuaPartition, seed: int, seconds: float) -> PartitionState:
+def agree(partition: LuaPartition, batches: RandomBatches, seconds: float) -> PartitionState:
     """Random batches until the time is up; returns the state both came to."""
-    batches = RandomBatches(seed)
     state = batches.state
     end = time.monotonic() + seconds
     number = operations = 0
@@ -61,7 +61,7 @@ def replay_gives_the_same(partition: LuaPartition, state: PartitionState) -> Non
 def test_random_batches(partition: LuaPartition) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
-    replay_gives_the_same(partition, agree(partition, seed, 2.5))
+    replay_gives_the_same(partition, agree(partition, RandomBatches(seed), 2.5))
 
 
 @pytest.mark.soak
@@ -71,4 +71,14 @@ def test_random_batches_for_long(partition: LuaPartition) -> None:
         seed = random.randrange(2**32)
         print(f"seed {seed}")
         partition.empty("live")
-        replay_gives_the_same(partition, agree(partition, seed, 15))
+        replay_gives_the_same(partition, agree(partition, RandomBatches(seed), 15))
+
+
+def test_ids_that_are_used_again(partition: LuaPartition) -> None:
+    """G4: what is undone of the first use changes nothing that is remembered of the second."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    batches = ReusedIds(seed)
+    replay_gives_the_same(partition, agree(partition, batches, 2.5))
+    print(batches.overtaken)
+    assert batches.overtaken["r"] > 0

@@ -44,12 +44,13 @@ def prepared(partition: LuaPartition) -> list[bytes]:
     return payloads
 
 
-def next_entry(payloads: list[bytes], rows_of_entry: list[str], rules: int) -> bytes:
+def next_entry(payloads: list[bytes], rows_of_entry: list[str], rules: int, **changed: int) -> bytes:
+    """The entry after these; `changed` are fields of its header that are not as in the entry before."""
     last = parse_header(payloads[-1])
     nonce = f"{last.seq + 1:016x}"
     outcomes = "".join(row[0] for row in rows_of_entry)
     header = last._replace(
-        seq=last.seq + 1, prev_nonce=last.nonce, nonce=nonce, outcomes=outcomes, rules=rules
+        seq=last.seq + 1, prev_nonce=last.nonce, nonce=nonce, outcomes=outcomes, rules=rules, **changed
     )
     return f"{header.text()}\n".encode() + pack([parse_operation(row[2:]) for row in rows_of_entry]).columns
 

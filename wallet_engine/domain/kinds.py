@@ -57,7 +57,7 @@ class Kind:
     #: The window in force keeps its outcome: for a transfer under (account, id), for a credit under its
     #: debit.
     remembered: bool = False
-    #: It changes an answer that one of the two windows already keeps.
+    #: It changes an answer that one of the two windows already keeps, if that is the answer of what it undoes.
     rewrites: bool = False
     #: It may write `flags` of its account.
     flags: bool = False

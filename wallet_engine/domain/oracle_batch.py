@@ -125,13 +125,20 @@ class Batch:
             raise Corruption(f"entry {self.seq}: {account} has {book[account]} {currency} set aside")
         self.shifted[currency] = self.shifted.get(currency, 0) + delta
 
-    def rewrite(self, field: str, decline: str) -> None:
-        """The answer remembered there becomes a decline."""
+    def rewrite(self, field: str, decline: str, seq: int, idx: int) -> dict[str, str] | None:
+        """The answer remembered there becomes a decline, if operation `idx` of entry `seq` was given it.
+
+        Returns the window that has it. Rules before 5 did not ask whose answer it was.
+        """
         for window in (self.current, self.previous):
             answer = window.get(field)
-            if answer is not None:
-                window[field] = decline + answer[1:]
-                break
+            if answer is None:
+                continue
+            if self.rules > 4 and answer != answer_text(answer[0], seq, fingerprint_in(answer), idx):
+                continue
+            window[field] = decline + answer[1:]
+            return window
+        return None
 
     def _carry(self, account: str, minor: int, currency: str) -> None:
         """Carry a part of a system account's new balance, if its own field would leave its bounds."""

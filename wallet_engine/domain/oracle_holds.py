@@ -89,11 +89,10 @@ def _open_hold(batch: "Batch", field: str, account: str) -> tuple[str | None, Ho
         return "x", None
     if hold.status != holds.OPEN:
         return "o", None
-    if hold.busy != holds.NOBODY:
-        return "b", None
-    if batch.time_ms >= hold.expires_ms:
+    busy, overdue = hold.busy != holds.NOBODY, batch.time_ms >= hold.expires_ms
+    if overdue and (batch.rules > 4 or not busy):
         return "x", None
-    return None, hold
+    return ("b", None) if busy else (None, hold)
 
 
 def _available_after(batch: "Batch", account: str, currency: str, minor: int) -> str | None:
@@ -247,6 +246,8 @@ def uncapture(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int,
     if refunded is None or int(idx) in refunded:
         return "="
     hold = _find(batch, hold_field)
+    if hold is not None and batch.rules > 4 and int(hold.place.partition(".")[0]) > int(seq):
+        hold = None  # placed after the capture: another one under the same id
     if hold is not None and hold.status == holds.OPEN:
         if _held_after(batch, a, currency, amount):
             return "l"
@@ -265,7 +266,7 @@ def uncapture(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int,
         hold.captured -= amount
         hold.captures -= 1
         _keep(batch, hold_field, hold)
-    batch.rewrite(field_of_transfer(a, id_), decline)
+    batch.rewrite(field_of_transfer(a, id_), decline, int(seq), int(idx))
     return "+"
 
 

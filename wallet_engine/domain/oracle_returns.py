@@ -118,8 +118,11 @@ def undo(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, curr
     batch.add(TRANSIT, currency, -amount)
     refunded.add(int(idx))
     name = total_field(original)
-    for window in (batch.current, batch.previous):
+    own = batch.rewrite(field_of_transfer(a, id_), decline, int(seq), int(idx))
+    # Its total is in the window of its own answer or in the one before, or it is forgotten. A total that was
+    # begun while that one was remembered counts it too. Any other is of a later original under the same id.
+    counted = own is batch.current or (own is not None and name in batch.previous)
+    for window in (batch.current, batch.previous) if counted or batch.rules < 5 else ():
         if name in window:
             window[name] = str(max(0, int(window[name]) - amount))
-    batch.rewrite(field_of_transfer(a, id_), decline)
     return "+"

@@ -78,7 +78,7 @@ def _refund(batch: Batch, index: int, id_: str, a: str, b: str, amount: int, cur
         return "l"
     batch.move(TRANSIT, transit, a, balance, amount, currency)
     refunded.add(idx)
-    batch.rewrite(field_of_transfer(a, id_), decline)
+    batch.rewrite(field_of_transfer(a, id_), decline, int(seq_text), idx)
     return "+"
 
 

@@ -13,7 +13,7 @@ from wallet_engine.history.book import Book, Standing
 from wallet_engine.history.facts import HoldState
 
 #: Incremented with every change of the form.
-FORM: Final = 1
+FORM: Final = 2
 #: How long after its expiry an ended hold is kept: a capture in transit may still return to it.
 ENDED_MS_KEPT: Final = 7 * 86_400_000
 #: Minimum time between saves of the folds, and the maximum share of a sink's time for saving.

@@ -121,6 +121,8 @@ class HoldState:
     captures: int = 0
     status: str = holds.OPEN
     busy: str = holds.NOBODY
+    #: The entry that placed it; 0 if it was folded by a version that did not note it.
+    placed_seq: int = 0
 
     @property
     def remaining(self) -> int:

@@ -87,7 +87,7 @@ def fold(partition: int, entry: Entry, book: Book, facts: Facts) -> None:
             if rule is None:
                 kind_of(kind)
                 raise Corruption(f"entry {seq}: nothing is said of {kind!r} to history")
-            rule(Step(partition, seq, idx, at_ms, operation, outcome, book, facts))
+            rule(Step(partition, seq, idx, at_ms, operation, outcome, book, facts, header.rules))
 
 
 def _transfer(step: Step) -> None:

@@ -25,7 +25,8 @@ def place_hold(step: Step) -> None:
     _, id_, account, other, amount, currency, note, by = step.operation
     to, expires_in_ms = other.split("|")
     hold = HoldState(
-        *(account, id_, to, currency, amount, step.at_ms + int(expires_in_ms), step.at_ms, note, by)
+        *(account, id_, to, currency, amount, step.at_ms + int(expires_in_ms), step.at_ms, note, by),
+        placed_seq=step.seq,
     )
     step.book.holds[account, id_] = hold
     step.post(account, currency, HELD, held=amount, transaction=id_, note=note)
@@ -75,6 +76,8 @@ def uncapture(step: Step) -> None:
     kind, id_, account, other, amount, currency, _, _ = step.operation
     origin, code = undone(step)
     hold = step.book.holds.get((account, hold_id_of(kind, id_, other)))
+    if hold is not None and step.rules > 4 and hold.placed_seq > origin.seq:
+        hold = None  # placed after the capture: another one under the same id
     is_open = hold is not None and hold.status == holds.OPEN
     said: dict[str, Any] = {"status": DECLINED, "transaction": id_, "origin": origin, "code": code}
     step.post(account, currency, REVERSAL, delta=amount, held=amount if is_open else 0, **said)

@@ -55,6 +55,7 @@ GROUP_COLUMNS: Final = (
 HOLD_COLUMNS: Final = (
     *("account", "hold_id", "placed_at", "expires_at", "changed_at", "partition", "currency", "to_account"),
     *("amount", "captured", "released", "captures", "status", "busy", "note", "key_id"),
+    "placed_seq",
 )
 
 Row = tuple[Any, ...]
@@ -124,7 +125,7 @@ def hold_row(hold: HoldState, partition: int, changed_ms: int) -> Row:
     return (
         *(hold.account, uuid_of(hold.hold), time_of(hold.placed_ms), time_of(hold.expires_ms)),
         *(time_of(changed_ms), partition, hold.currency, hold.to, hold.amount, hold.captured, hold.released),
-        *(hold.captures, hold.status, hold.busy, hold.note, hold.by or None),
+        *(hold.captures, hold.status, hold.busy, hold.note, hold.by or None, hold.placed_seq),
     )
 
 
@@ -145,4 +146,5 @@ def hold_of(row: Any, packed: str) -> HoldState:
         captures=row["captures"],
         status=row["status"],
         busy=row["busy"],
+        placed_seq=row["placed_seq"],
     )

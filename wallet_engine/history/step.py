@@ -47,7 +47,7 @@ def _is_bank(account: str) -> bool:
 class Step:
     """One operation being folded."""
 
-    __slots__ = ("at_ms", "book", "facts", "idx", "operation", "outcome", "partition", "seq", "sub")
+    __slots__ = ("at_ms", "book", "facts", "idx", "operation", "outcome", "partition", "rules", "seq", "sub")
 
     def __init__(
         self,
@@ -59,7 +59,9 @@ class Step:
         outcome: str,
         book: Book,
         facts: Facts,
+        rules: int,
     ) -> None:
+        """`rules`: those that decided the operation (`domain/entry.py`)."""
         self.partition = partition
         self.seq = seq
         self.idx = idx
@@ -68,6 +70,7 @@ class Step:
         self.outcome = outcome
         self.book = book
         self.facts = facts
+        self.rules = rules
         self.sub = 0
 
     @property

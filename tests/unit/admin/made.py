@@ -56,16 +56,17 @@ class MadeJournal:
         self.states: dict[int, PartitionState] = {}
         self.entries = 0
 
-    def add(self, partition: int, *lines: str, time_ms: int | None = None) -> str:
-        """Append one entry with these operations, as the oracle decides them."""
+    def add(self, partition: int, *lines: str, time_ms: int | None = None, rotate: bool = False) -> str:
+        """Append one entry with these operations, as the oracle decides them; `rotate` opens a window."""
         state = self.states.setdefault(partition, PartitionState())
         trial = PartitionState() if not state.seq else state_of_image(redis_image(state))
         time_ms = START_MS + self.entries * 1000 if time_ms is None else time_ms
         operations = [parse_operation(line) for line in lines]
-        outcomes = decide_operations(trial, operations, time_ms, state.window)
+        window = state.window + rotate
+        outcomes = decide_operations(trial, operations, time_ms, window)
         nonce = f"{self.entries + 1:016x}"
         text = pack(operations).columns.decode()
-        self.append(partition, payload_of(state, nonce, time_ms, state.window, outcomes, text))
+        self.append(partition, payload_of(state, nonce, time_ms, window, outcomes, text))
         return outcomes
 
     def append(self, partition: int, payload: bytes) -> None:

@@ -1,11 +1,13 @@
 """With random operations, the promises about money hold after every entry (G2, G3, G4, G12)."""
 
 import random
+from collections import Counter
 from typing import Final
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lua.random_batches import RandomBatches
+from lua.reused_ids import ReusedIds
 
 from wallet_engine.domain.entry import RULES
 from wallet_engine.domain.operation import Operation, parse_operation
@@ -116,3 +118,19 @@ def test_random_entries_fold_to_the_state_that_made_them() -> None:
             apply_payload(folded, (header + text).encode())
     state.check()
     assert redis_image(folded) == redis_image(state)
+
+
+def test_g4_what_is_undone_of_an_id_changes_nothing_of_its_next_use() -> None:
+    """`ReusedIds` checks answers, refunded sums and holds after every entry."""
+    overtaken: Counter[str] = Counter()
+    for seed in range(8):
+        batches, time_ms = ReusedIds(seed), 1_795_255_200_000
+        for _ in range(400):
+            rotates, lines = batches.rotates(), batches.batch()
+            time_ms += batches.random.randint(0, 600)
+            operations = [parse_operation(line) for line in lines]
+            outcomes = decide(batches.state, operations, time_ms, batches.state.window + rotates)
+            batches.note(lines, outcomes)
+        batches.state.check()
+        overtaken += batches.overtaken
+    assert overtaken.keys() == {"r", "u", "j", "total", "hold"}

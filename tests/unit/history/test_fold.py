@@ -4,11 +4,13 @@ import random
 
 import pytest
 from lua.random_batches import RandomBatches
+from lua.reused_ids import ReusedIds
 
 from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import RULES, ZERO_NONCE, Entry, EntryHeader, parse_entry
 from wallet_engine.domain.errors import Corruption, NewerFormat
 from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.operation import Operation, parse_operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_rules import decide_operations, has_effect
@@ -20,15 +22,17 @@ from wallet_engine.history.fold import fold
 T1, T2 = "A" * 22, "B" * 22
 
 
-def entry_of(state: PartitionState, lines: list[str], time_ms: int, window: int = 1) -> bytes | None:
+def entry_of(
+    state: PartitionState, lines: list[str], time_ms: int, window: int = 1, rules: int = RULES
+) -> bytes | None:
     """The next entry of a state, with these operations; None if it is empty. The state does not change."""
     operations = [parse_operation(line) for line in lines]
     trial = state_of_image(redis_image(state), state.epoch)
-    outcomes = decide_operations(trial, operations, time_ms, window)
+    outcomes = decide_operations(trial, operations, time_ms, window, rules)
     if not has_effect(operations, outcomes):
         return None
     header = EntryHeader(
-        state.seq + 1, state.nonce, f"{state.seq + 1:016x}", 1, time_ms, window, outcomes, RULES, 0
+        state.seq + 1, state.nonce, f"{state.seq + 1:016x}", 1, time_ms, window, outcomes, rules, 0
     )
     return header.text().encode() + b"\n" + pack(operations).columns
 
@@ -44,10 +48,11 @@ def facts_of(lines: list[list[str]], partition: int = 0) -> Facts:
     return facts
 
 
+@pytest.mark.parametrize("made", [RandomBatches, ReusedIds])
 @pytest.mark.parametrize("seed", range(6))
-def test_the_fold_agrees_with_the_oracle_after_every_entry(seed: int) -> None:
+def test_the_fold_agrees_with_the_oracle_after_every_entry(seed: int, made: type[RandomBatches]) -> None:
     """Also when its book has only the accounts that were asked for."""
-    chance, batches, book = random.Random(seed), RandomBatches(seed), Book()
+    chance, batches, book = random.Random(seed), made(seed), Book()
     everything, entries = Book(), 0
     for _ in range(150):
         state, lines = batches.state, batches.batch(12)
@@ -57,6 +62,7 @@ def test_the_fold_agrees_with_the_oracle_after_every_entry(seed: int) -> None:
         if payload is None:
             continue
         apply_payload(state, payload)
+        batches.note(lines, parse_entry(payload).header.outcomes)
         entry, facts, needed = parse_entry(payload), Facts(), Wanted(set(), set(), set())
         wanted(entry, book, needed)
         for key in needed.accounts & everything.standings.keys():
@@ -148,3 +154,24 @@ def test_what_is_not_known_is_refused() -> None:
     paid = Operation("d", T1, "alice", "bob", 1, "USD")
     with pytest.raises(Corruption, match="never opened"):
         fold(0, Entry(header, (paid,)), Book(), Facts())
+
+
+@pytest.mark.parametrize(("rules", "held", "captured"), [(4, 450, -150), (5, 300, 0)])
+def test_an_undone_capture_of_a_hold_whose_id_was_used_again(rules: int, held: int, captured: int) -> None:
+    """Rules 4 gave its money to the later hold."""
+    field = transfer_field("alice", T1)
+    batches = [
+        (1, ["o - alice - 0 USD", f"t {T2} @bank alice 1000 USD", f"h {T1} alice -|900000 400 USD"]),
+        (1, [f"q {T2[1:]}C alice far|{field}|p|150 150 USD", f"v {T1} alice - 0 USD"]),
+        (2, ["n api - - 0 -"]),
+        (3, [f"h {T1} alice -|900000 300 USD"]),
+        (3, [f"u {T2[1:]}C alice 2.0.c|{field} 150 USD"]),
+    ]
+    state, book, facts = PartitionState(), Book(), Facts()
+    for number, (window, lines) in enumerate(batches, 1):
+        payload = entry_of(state, lines, 1_000 * number, window, rules)
+        assert payload is not None
+        apply_payload(state, payload)
+        fold(0, parse_entry(payload), book, facts)
+    assert state.held["USD"]["alice"] == book.standing("alice", "USD").held == held
+    assert book.holds["alice", T1].captured == captured

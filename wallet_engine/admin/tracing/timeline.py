@@ -188,6 +188,7 @@ def _steps_in_journal(
             kind_of(step.operation.kind).rewrites
             and step.operation.id == packed
             and step.operation.account == payer
+            and step.operation.other.startswith(f"{debit.seq}.{debit.idx}.")
         )
         settle = step.operation.kind == "s" and step.operation.id == str(debit.seq)
         if (refund or settle) and step.outcome == Outcome.APPLIED:
