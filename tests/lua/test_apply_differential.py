@@ -15,12 +15,12 @@ from wallet_engine.domain.oracle_state import PartitionState, redis_image
 IMAGE_EVERY = 50
 
 
-def agree(partition: LuaPartition, batches: RandomBatches, seconds: float) -> PartitionState:
-    """Random batches until the time is up; returns the state both came to."""
+def agree(partition: LuaPartition, batches: RandomBatches, seconds: float, least: int = 0) -> PartitionState:
+    """Random batches, at least so many, until the time is up; returns the state both came to."""
     state = batches.state
     end = time.monotonic() + seconds
     number = operations = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or number < least:
         number += 1
         rotates = batches.rotates()
         lines = batches.batch()
@@ -79,6 +79,6 @@ def test_ids_that_are_used_again(partition: LuaPartition) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     batches = ReusedIds(seed)
-    replay_gives_the_same(partition, agree(partition, batches, 2.5))
+    replay_gives_the_same(partition, agree(partition, batches, 2.5, 300))
     print(batches.overtaken)
     assert batches.overtaken["r"] > 0
