@@ -1,4 +1,7 @@
-"""A partition on each Redis the engine supports: the system's redis-server and the bundled one."""
+"""A partition on each Redis the engine supports: the system's redis-server and, in the soak, the bundled one.
+
+What the rules decide is tested on both in the suite, too: `indirect=True`.
+"""
 
 from collections.abc import Iterator
 
@@ -8,7 +11,7 @@ from lua.partition import LuaPartition
 from support.clusters import RedisClusterFactory
 
 
-@pytest.fixture(params=["system", "bundled"])
+@pytest.fixture(params=["system", pytest.param("bundled", marks=pytest.mark.soak)])
 def partition(request: pytest.FixtureRequest, redis_cluster: RedisClusterFactory) -> Iterator[LuaPartition]:
     """An empty live partition; nothing else is in its Redis."""
     cluster = redis_cluster(bundled=request.param == "bundled")

@@ -26,6 +26,7 @@ def run(partition: LuaPartition, state: PartitionState, batch: list[str]) -> Non
     assert len(partition.payloads()) == state.seq
 
 
+@pytest.mark.parametrize("partition", ["system", "bundled"], indirect=True)
 @pytest.mark.parametrize(
     "cases",
     [CASES, HOLD_CASES, RETURN_CASES, GROUP_CASES, LIMIT_CASES],

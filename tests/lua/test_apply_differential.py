@@ -58,6 +58,7 @@ def replay_gives_the_same(partition: LuaPartition, state: PartitionState) -> Non
     assert partition.payloads() == []
 
 
+@pytest.mark.parametrize("partition", ["system", "bundled"], indirect=True)
 def test_random_batches(partition: LuaPartition) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")

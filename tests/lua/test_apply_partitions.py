@@ -80,7 +80,7 @@ def held(client: Any, part: LuaPartition) -> dict[str, Any]:
     return {key: read[client.type(key)](key) for key in client.keys("*{" + part.keys.tag + "}")}
 
 
-@pytest.fixture(params=["system", "bundled"])
+@pytest.fixture(params=["system", pytest.param("bundled", marks=pytest.mark.soak)])
 def node(request: pytest.FixtureRequest, redis_cluster: RedisClusterFactory) -> Iterator[Node]:
     found = Node(redis_cluster(2, bundled=request.param == "bundled"))
     try:
@@ -251,7 +251,7 @@ def test_the_text_for_limits_serves_several_too(node: Node) -> None:
     assert node.call([node.debit(n) for n in range(3)]) == [["LIMITS", "2"]] * 3
 
 
-@pytest.mark.parametrize("bundled", [False, True])
+@pytest.mark.parametrize("bundled", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_a_replica_gets_what_one_call_has_written_to_many_slots(
     redis_cluster: RedisClusterFactory, bundled: bool
 ) -> None:

@@ -52,7 +52,7 @@ class Bug:
     copies: tuple[int, int] = (1, 1)
     #: Whether it shows only when a dedupe window rotates.
     rotates: bool = False
-    #: So rare that only the soak looks for it.
+    #: So rare, or shown so late, that only the soak looks for it.
     rare: bool = False
     #: The long outage that shows it; then the fields above are ignored.
     outage: str = ""
@@ -321,6 +321,13 @@ _SHOWN_BY: Final[dict[str, tuple[tuple[str, ...], Mapping[str, Any]]]] = {
     "what was given back is prepared late": (_INTERRUPTING, {"groups": True}),
     "time passes by the wall clock": (("clocks_stepped",), _ASKED_AGAIN),
 }
+#: The seeds that show others, if the first one does not.
+_SHOWN_FROM: Final[dict[str, int]] = {
+    "refund can be repeated": 7,
+    "time passes by the wall clock": 7,
+    "frozen receiver is paid": 6,
+    "refund total not replayed": 2,
+}
 _BY_ANY: Final[tuple[tuple[str, ...], Mapping[str, Any]]] = ((), {})
 SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "refund does not rewrite the answer": (("old = decline .. sub(old, 2)", "old = old"),),
@@ -376,14 +383,20 @@ BUGS: Final = (
         planted_method(Engine, "_on_applied", _credit_before_receipt),
         50,
     ),
-    Bug("answer before the receipt", "G5", planted_method(Engine, "_on_applied", _answer_before_receipt), 50),
+    Bug(
+        "answer before the receipt",
+        "G5",
+        planted_method(Engine, "_on_applied", _answer_before_receipt),
+        50,
+        seed_min=3,
+    ),
     Bug(
         "receipts matched by sequence number",
         "G1 G5",
         planted_method(ReceiptTracker, "receipts", _receipts_by_seq),
         100,
         ("journal_killed", "redis_empty", "redis_old_image", "failover", "slow_network"),
-        seed_min=11,
+        seed_min=12,
     ),
     Bug("settle before credit", "G9", planted_method(Transfer, "_credit", _settle_before_credit), 50),
     Bug(
@@ -391,7 +404,7 @@ BUGS: Final = (
         "G1",
         planted_method(Sweeper, "_end", _sweep_without_receipt),
         300,
-        seed_min=27,
+        seed_min=28,
     ),
     Bug(
         "read before the receipt",
@@ -458,7 +471,7 @@ BUGS: Final = (
         100,
         _INTERRUPTING,
         changes={"groups": True},
-        seed_min=16,
+        seed_min=17,
     ),
     Bug(
         "a part pays before home has decided",
@@ -502,6 +515,7 @@ BUGS: Final = (
             _SHOWN_BY.get(name, _BY_ANY)[0],
             rotates="window" in name,
             changes=_SHOWN_BY.get(name, _BY_ANY)[1],
+            seed_min=_SHOWN_FROM.get(name, 1),
         )
         for name, changes in SCRIPT_CHANGES.items()
     ),

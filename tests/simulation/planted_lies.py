@@ -105,6 +105,7 @@ BUGS: Final = (
         50,
         ("connection_reset",),
         changes={"funds_minor": HUGE_MINOR},
+        seed_min=2,
     ),
     *(
         Bug(

@@ -149,6 +149,7 @@ BUGS: Final = (
         _scripts(_FULL_STREAM),
         20,
         outage="shard_stopped",
+        rare=True,
     ),
     Bug(
         "money leaves for a shard that does not answer",
