@@ -3,9 +3,10 @@
 .NOTPARALLEL:
 SHELL := /bin/bash
 
-# The first interpreter that is new enough; an unselected pyenv shim fails the check and is passed over.
-PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 /usr/bin/python3; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# The first interpreter that is new enough and can make environments, else the first that is new enough. The system's
+# is faster than one that pyenv has compiled; an unselected pyenv shim fails the check and is passed over.
+PYTHON ?= $(shell for needs in sys,ensurepip sys; do for p in /usr/bin/python3 python3 python3.11 python3.12 python3.13; do \
+	$$p -c "import $$needs; sys.exit(sys.version_info < (3, 11))" 2>/dev/null && echo $$p && exit; done; done)
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
@@ -110,9 +111,10 @@ style: $(DEV_STAMP)
 test soak: export PYTHONDONTWRITEBYTECODE :=
 
 # Four at a time on two cores: tests that kill and stop processes wait more than they compute. mypy takes half a minute
-# without its cache, and has it beside them.
+# without its cache, and has it beside them. What is collected first is compiled once, not by each of the four.
 test: $(DEV_STAMP) packages compiler promtool style ## lint and every test, for two cores (ARGS= goes to pytest; -s needs -n0)
 	@types=$$(mktemp); $(PY) -m mypy >"$$types" 2>&1 & typing=$$!; \
+	$(PY) -m pytest --collect-only -qq $(ARGS) >/dev/null 2>&1; \
 	$(PY) -m pytest -n4 --dist worksteal $(ARGS); tested=$$?; \
 	wait $$typing; typed=$$?; cat "$$types"; rm -f "$$types"; exit $$((tested ? tested : typed))
 

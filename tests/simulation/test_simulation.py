@@ -67,7 +67,7 @@ def test_seeds_with_holds_groups_and_refunds(seeds: range) -> None:
     keep_every_guarantee(seeds, Profile.draw_all)
 
 
-@the_first(6, 16)
+@the_first(4, 16)
 def test_seeds_with_moves(seeds: range) -> None:
     """G1 to G9 and G11 while partitions move and come back, and primaries fail over."""
     keep_every_guarantee(seeds, Profile.draw_moves)
@@ -80,7 +80,7 @@ def test_each_fault_alone(kind: str, seeds: range) -> None:
         run_seed(seed, Profile(kinds=(kind,), faults=3, fault_gap_steps=150, payments_per_caller=2))
 
 
-@the_first(2, 8)
+@the_first(1, 8)
 @pytest.mark.parametrize("outage", [*OUTAGES, LOST])
 def test_long_outages(outage: str, seeds: range) -> None:
     """G1 to G10 and G14 while one part is out, streams are small and payments come in crowds."""
