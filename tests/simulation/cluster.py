@@ -24,6 +24,11 @@ from wallet_engine.routing.slots import slot_range
 
 #: How often nodes tell each other which slots they have.
 GOSSIP_US: Final = 300_000
+#: A process that is stopped for longer loses its session with ZooKeeper, and its locks.
+SESSION_US: Final = 1_000_000
+#: How often `recovery_paused` looks for a recovery, and for how long.
+RECOVERY_LOOK_US: Final = 300
+RECOVERY_LOOKS_MAX: Final = 20_000
 
 ISSUED_AGE_US: Final = HORIZONS.issued_age_ms_max * 1000
 
@@ -280,7 +285,20 @@ class Cluster:
 
     def process_paused(self) -> None:
         process = self.world.rng.choice(self.processes)
-        self.world.pause(process.loop, int(self._seconds(0.05, 11.0) * 1e6))
+        self._pause(process.loop, int(self._seconds(0.05, 11.0) * 1e6))
+
+    def _pause(self, loop: ProcessLoop, duration_us: int) -> None:
+        self.world.pause(loop, duration_us)
+        if duration_us > SESSION_US:
+            self.world.after(SESSION_US, self.keeper.unlock, loop)
+
+    def recovery_paused(self, looks: int = RECOVERY_LOOKS_MAX) -> None:
+        """Stop the next journal process that recovers a shard, somewhere in that; another one may overtake it."""
+        working = [loop for loop in self.keeper.locks.values() if not loop.paused]
+        if working and self.world.rng.random() < 0.02:
+            self._pause(self.world.rng.choice(working), int(self._seconds(1.5, 6.0) * 1e6))
+        elif looks:
+            self.world.after(RECOVERY_LOOK_US, self.recovery_paused, looks - 1)
 
     def directory_away(self) -> None:
         self.keeper.away = True

@@ -77,6 +77,12 @@ class Keeper:
             del self.locks[name]
         self.changed()
 
+    def unlock(self, loop: ProcessLoop) -> None:
+        """The session of a process that is stopped ends: others get its locks, and it goes on as if it had them."""
+        if loop.paused:
+            for name in [name for name, owner in self.locks.items() if owner is loop]:
+                del self.locks[name]
+
     def children(self, path: str) -> list[str]:
         prefix = path.rstrip("/") + "/"
         return sorted({name[len(prefix) :].split("/")[0] for name in self.nodes if name.startswith(prefix)})

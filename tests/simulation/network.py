@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+import msgspec
 from simulation.world import Handle, ProcessLoop, World
 
 #: How long an attempt to connect to an unreachable address takes.
@@ -90,6 +91,10 @@ class Wire:
             self.world.at(self.world.now_us + delay_us, end.loop, Handle(end.lost, (), None))
 
 
+#: In the first bytes of each message with receipts (`journal/link_wire.py`).
+_RECEIPTS: Final = msgspec.msgpack.encode("receipts")
+
+
 class ProcessEnd(asyncio.Transport):
     """The transport that a process's protocol is given."""
 
@@ -99,7 +104,7 @@ class ProcessEnd(asyncio.Transport):
         self.loop = loop
         self.protocol = protocol
         self.closed = False
-        #: Probability that a whole message is delivered twice.
+        #: Probability that a copy says a receipt twice. Answers to questions are said once.
         self.repeat = 0.0
         loop.transports[self] = None
 
@@ -120,7 +125,7 @@ class ProcessEnd(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         self.wire.send(self, bytes(data))
-        if self.repeat and self.wire.world.rng.random() < self.repeat:
+        if self.repeat and self.wire.world.rng.random() < self.repeat and _RECEIPTS in bytes(data[:16]):
             self.wire.send(self, bytes(data))
 
     def abort(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from simulation.cluster import Cluster
-from simulation.profile import Profile
+from simulation.profile import OVERTAKING, Profile
 from simulation.run import Plant, run_many
 from simulation.world import Violation
 
@@ -328,6 +328,21 @@ _SHOWN_FROM: Final[dict[str, int]] = {
     "frozen receiver is paid": 6,
     "refund total not replayed": 2,
 }
+#: (script, its text, the replacement): the scripts of a recovery do not look whose the partition is.
+OVERTAKEN: Final = (
+    (
+        "certify",
+        "return meta[1] == 'recovering' and meta[2] == epoch and (not nonce or meta[3] == nonce)",
+        "return true",
+    ),
+    (
+        "claim",
+        "if (tonumber(redis.call('HGET', k_meta, 'epoch')) or 0) > tonumber(epoch) then return 0 end",
+        "",
+    ),
+    ("apply", "if meta[3] ~= ARGV[9] then return {'EPOCH', meta[3]} end", ""),
+    ("apply", "if meta[5] ~= 'recovering' then return {'STATE', meta[5] or 'absent'} end", ""),
+)
 _BY_ANY: Final[tuple[tuple[str, ...], Mapping[str, Any]]] = ((), {})
 SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "refund does not rewrite the answer": (("old = decline .. sub(old, 2)", "old = old"),),
@@ -454,6 +469,16 @@ BUGS: Final = (
         _DEADLY,
         (3, 2),
         seed_min=5,
+    ),
+    Bug(
+        "a recovery that was overtaken goes on",
+        "G6 G7",
+        planted_script(*((old, new) for _, old, new in OVERTAKEN)),
+        100,
+        OVERTAKING,
+        (3, 2),
+        changes={"faults": 12, "fault_gap_steps": 60, "shards": 1, "services": 3},
+        seed_min=7,
     ),
     Bug(
         "streams are trimmed behind the fastest copy",

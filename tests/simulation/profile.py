@@ -34,6 +34,9 @@ OUTAGES: Final = ("shard_stopped", "shard_refuses", "journal_away")
 #: An outage that only tests choose.
 LOST: Final = "directory_lost"
 
+#: `recovery_paused` is not one of `FAULTS`: with one journal copy nobody overtakes it.
+OVERTAKING: Final = ("recovery_paused", "redis_empty", "failover", "redis_old_image")
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -84,6 +87,15 @@ class Profile:
         """The same with two or three journal copies."""
         copies = random.Random(f"copies {seed}").choice(((2, 1), (2, 2), (3, 2), (3, 2), (3, 1)))
         return replace(Profile.draw(seed), journals=copies[0], quorum=copies[1])
+
+    @staticmethod
+    def draw_overtaken(seed: int) -> "Profile":
+        """Three copies that recover one shard again and again, and are stopped in the middle of that."""
+        return replace(
+            Profile.draw(seed),
+            **{"journals": 3, "quorum": 2, "shards": 1, "services": 3},
+            **{"kinds": OVERTAKING, "faults": 12, "fault_gap_steps": 60, "rests_s": ()},
+        )
 
     @staticmethod
     def draw_outage(seed: int, outage: str = "") -> "Profile":

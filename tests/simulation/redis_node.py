@@ -316,7 +316,7 @@ class RedisNode:
 
     def _role(self) -> Any:
         if not self.primary:
-            return [b"slave"]
+            return [b"slave", b"", 0, b"connected", 0]
         replicas = [self.peer] if self.peer is not None and self.peer.alive and not self.peer.primary else []
         addresses = [replica.address.encode().partition(b":") for replica in replicas]
         return [b"master", 0, [[host, port, b"0"] for host, _, port in addresses]]
@@ -332,12 +332,16 @@ class RedisNode:
         """Run a script that is not cached: of recovery, the drain or moves. Some make a partition live."""
         count = int(words[2])
         keys, argv = words[3 : 3 + count], words[3 + count :]
-        meta = self.store.get(keys[0], {})
-        state_before = meta.get(b"state")
+        state_before = self._state(keys[0])
         reply = self._run_script(self.patch_script(shortened(words[1])), keys, argv)
-        if state_before in (b"recovering", b"copying") and meta.get(b"state") == b"live" and self.on_live:
+        if state_before in (b"recovering", b"copying") and self._state(keys[0]) == b"live" and self.on_live:
             self.on_live(self, keys[0])
         return reply
+
+    def _state(self, key: bytes) -> Any:
+        """The state in a partition's meta; None for any other key."""
+        found = self.store.get(key)
+        return found.get(b"state") if isinstance(found, dict) else None
 
     def _evalsha(self, words: list[bytes]) -> Any:
         sha = words[1]

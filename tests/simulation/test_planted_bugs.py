@@ -40,6 +40,11 @@ def test_planted_text_of_outages_is_in_its_script(name: str, old: str) -> None:
     assert changed_places(old, load_script(name, extended=True).text) == 1
 
 
+@pytest.mark.parametrize(("name", "old"), [(name, old) for name, old, _ in planted.OVERTAKEN])
+def test_planted_text_of_recoveries_is_in_its_script(name: str, old: str) -> None:
+    assert changed_places(old, load_script(name, replay=True).text) == 1
+
+
 @pytest.mark.parametrize("old", [old for old, _ in planted_lies.SCRIPT_CHANGES])
 def test_planted_text_of_lies_is_in_the_script(old: str) -> None:
     assert changed_places(old, load_script("apply", replay=True).text) == 1

@@ -2,7 +2,7 @@
 
 `SIM_SEED=n` runs one seed and prints what happened in it; `SIM_SECONDS=n` sets the length of the soak, or
 `SIM_SEEDS=n` how many seeds it has, and `SIM_PROFILE` says how both draw their profiles: `draw`, `draw_all`,
-`draw_copies`, `draw_moves` or `draw_outage`.
+`draw_copies`, `draw_overtaken`, `draw_moves` or `draw_outage`.
 """
 
 import os
@@ -59,6 +59,12 @@ def test_seeds_keep_every_guarantee(seeds: range) -> None:
 def test_seeds_with_several_journal_copies(seeds: range) -> None:
     """G1 to G9 with two or three copies, one or two of which must receipt."""
     keep_every_guarantee(seeds, Profile.draw_copies)
+
+
+@the_first(4, 40)
+def test_seeds_with_overtaken_recoveries(seeds: range) -> None:
+    """G1 to G9 while journal processes are stopped in a recovery, lose its lock, and go on when others have done it."""
+    keep_every_guarantee(seeds, Profile.draw_overtaken)
 
 
 @the_first(6, 12)

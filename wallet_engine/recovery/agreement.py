@@ -69,6 +69,8 @@ async def agree(copy: JournalCopy, source: Peer, targets: Sequence[Target]) -> l
             raise OSError("entries were set aside while they were compared with those of another copy")
         asks = [(*place, nonces[place]) for place in places]
         answers = (await source.ask(HeldAsk(asks), YesNo)).answers
+        if len(answers) != len(asks):
+            raise OSError(f"journal {source.journal_id} answered {len(answers)} of {len(asks)} questions")
         for agreement, same in zip(unknown, answers, strict=True):
             agreement.told(same=same)
     return agreements
