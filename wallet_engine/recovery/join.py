@@ -23,6 +23,7 @@ from wallet_engine.recovery.catchup import catch_up
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import Members, PartitionMap
+from wallet_engine.routing.tree import HeldLock
 from wallet_engine.telemetry.logging import get_logger
 
 RETRY_S: Final = 0.5
@@ -138,9 +139,11 @@ class _Joining:
             epochs = {p: entry.epoch for p, entry in enumerate(partition_map.partitions)}
             await self._come_close(peers, epochs)
             with ExitStack() as locks:
-                for shard in sorted(await asyncio.to_thread(self._directory.shards)):
+                held = [
                     await asyncio.to_thread(locks.enter_context, self._directory.lock(f"recovery-{shard}"))
-                await self._be_counted(members, peers, needed, list(epochs))
+                    for shard in sorted(await asyncio.to_thread(self._directory.shards))
+                ]
+                await self._be_counted(members, peers, needed, list(epochs), held)
         finally:
             for peer in peers:
                 peer.close()
@@ -175,7 +178,12 @@ class _Joining:
         return sum(max(0, seq - durable_seq(partition)) for partition, seq in furthest.items())
 
     async def _be_counted(
-        self, members: Members, peers: list[Peer], needed: int, partitions: list[int]
+        self,
+        members: Members,
+        peers: list[Peer],
+        needed: int,
+        partitions: list[int],
+        held: list[HeldLock],
     ) -> None:
         raised = await asyncio.to_thread(self._directory.raise_epochs, partitions)
         epochs = {partition: raised.epoch_of(partition) for partition in partitions}
@@ -194,6 +202,11 @@ class _Joining:
         for partition, epoch in epochs.items():
             self._copy.writer.mark_base(partition, epoch)
         self._commit.sync()
+        # This process may have been stopped: then a recovery of the old members has gone on, perhaps with the copy that
+        # is to be replaced, and its entries must be heard of first.
+        now = await asyncio.to_thread(self._directory.partition_map)
+        if not all(lock.held for lock in held) or any(now.epoch_of(p) != epoch for p, epoch in ballots):
+            raise OSError("another recovery has begun since the copies were fenced")
         kept = [name for name in members.copies if name != self._replaces]
         await asyncio.to_thread(
             self._directory.replace_members, members, (*kept, self._copy.journal_id), self._replaces
