@@ -325,3 +325,25 @@ def test_g9_a_copy_that_cannot_give_what_it_has_keeps_nobody_from_another(
             assert texts(other) == texts(source)
 
     run(main())
+
+
+def test_a_copy_that_answers_too_few_questions_is_a_broken_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ValueError ended the asking process."""
+    original = PeerSession.answer
+
+    async def too_few(self: PeerSession, question: Any) -> Any:
+        answer = await original(self, question)
+        return YesNo(answer.answers[:-1]) if isinstance(question, HeldAsk) else answer
+
+    monkeypatch.setattr(PeerSession, "answer", too_few)
+
+    async def main() -> None:
+        async with two_copies(tmp_path, monkeypatch) as (source, other, peer):
+            written(source, {1: 20})
+            written(other, {1: 10})
+            with pytest.raises(OSError, match="journal j1 answered 0 of 1 questions"):
+                await other.catch_up(peer)
+
+    run(main())
