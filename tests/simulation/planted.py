@@ -323,10 +323,13 @@ _SHOWN_BY: Final[dict[str, tuple[tuple[str, ...], Mapping[str, Any]]]] = {
 }
 #: The seeds that show others, if the first one does not.
 _SHOWN_FROM: Final[dict[str, int]] = {
-    "refund can be repeated": 7,
+    "refund can be repeated": 10,
     "time passes by the wall clock": 7,
     "frozen receiver is paid": 6,
-    "refund total not replayed": 2,
+    "refund total not replayed": 11,
+    "window before is not consulted": 4,
+    "a group is decided twice": 2,
+    "what was given back is prepared late": 2,
 }
 #: (script, its text, the replacement): the scripts of a recovery do not look whose the partition is.
 OVERTAKEN: Final = (
@@ -411,7 +414,7 @@ BUGS: Final = (
         planted_method(ReceiptTracker, "receipts", _receipts_by_seq),
         100,
         ("journal_killed", "redis_empty", "redis_old_image", "failover", "slow_network"),
-        seed_min=12,
+        seed_min=24,
     ),
     Bug("settle before credit", "G9", planted_method(Transfer, "_credit", _settle_before_credit), 50),
     Bug(
@@ -433,7 +436,7 @@ BUGS: Final = (
         "G4 G5",
         planted_method(Transfer, "failed", _outcome_unknown_is_declined),
         50,
-        seed_min=9,
+        seed_min=10,
     ),
     Bug(
         "no fencing before a recovery",
@@ -468,17 +471,17 @@ BUGS: Final = (
         100,
         _DEADLY,
         (3, 2),
-        seed_min=5,
+        seed_min=7,
     ),
     Bug(
         "a recovery that was overtaken goes on",
-        "G6 G7",
+        "G6 G7 recorded",  # two recoveries replay into one partition: its journal does not come out as recorded
         planted_script(*((old, new) for _, old, new in OVERTAKEN)),
         100,
         OVERTAKING,
         (3, 2),
         changes={"faults": 12, "fault_gap_steps": 60, "shards": 1, "services": 3},
-        seed_min=7,
+        seed_min=10,
     ),
     Bug(
         "streams are trimmed behind the fastest copy",
@@ -487,7 +490,7 @@ BUGS: Final = (
         100,
         ("process_paused", "journal_killed"),
         (2, 2),
-        seed_min=9,
+        seed_min=18,
     ),
     Bug(
         "a prepared group expires",
@@ -496,7 +499,7 @@ BUGS: Final = (
         100,
         _INTERRUPTING,
         changes={"groups": True},
-        seed_min=17,
+        seed_min=18,
     ),
     Bug(
         "a part pays before home has decided",
@@ -529,7 +532,7 @@ BUGS: Final = (
         50,
         _INTERRUPTING,
         changes={"holds": True},
-        seed_min=3,
+        seed_min=5,
     ),
     *(
         Bug(

@@ -109,7 +109,7 @@ BUGS: Final = (
         planted_method(Copy, "_take", _does_not_read_on),
         50,
         moves=True,
-        seed_min=8,
+        seed_min=16,
     ),
     Bug(
         "a move switches before its last entry is durable",

@@ -171,7 +171,7 @@ BUGS: Final = (
         _close_looks_at_nothing_open,
         40,
         outage="shard_stopped",
-        seed_min=23,
+        seed_min=30,
     ),
     Bug(
         "what Redis refused may have run",
@@ -186,6 +186,7 @@ BUGS: Final = (
         planted_method(Returning, "_round", _one_partition_a_round),
         20,
         outage="journal_away",
+        seed_min=7,
     ),
     Bug(
         "sessions do not begin anew when ZooKeeper has lost its data",
