@@ -327,9 +327,15 @@ async def test_gone_from_an_old_url_does_not_disable_the_new_one(pool: Any, serv
     made = await store.create(endpoint(server.url("/old")))
     await log_events(pool, event(1))
     clock = Clock()
-    async with delivering(pool, now_s=clock):
+    async with delivering(pool, now_s=clock) as running:
         await server.until(1, "/old")
         await store.change(made.webhook_id, url=server.url("/new"))
+        leased_s = running.leased_until_s
+
+        async def noticed() -> bool:
+            return running.leased_until_s > leased_s
+
+        await until(noticed, "the new URL was noticed")
         changed.set()
 
         async def recorded() -> bool:
