@@ -25,6 +25,7 @@ EPOCH_US: Final = 1_700_000_000_000_000
 STEP_US: Final = 2
 
 _set_running_loop = asyncio.events._set_running_loop
+_running_loop = asyncio.events._get_running_loop
 
 
 class Violation(AssertionError):
@@ -282,17 +283,26 @@ class ProcessLoop(asyncio.AbstractEventLoop):
 
         In the order of their creation: the order of asyncio's set depends on what other runs have left in it.
         """
-        for task in sorted(asyncio.all_tasks(self), key=attrgetter("serial")):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            coroutine: Any = task.get_coro()
-            for _attempt in range(50):  # a `finally` that awaits does not end at the first try
-                try:
-                    coroutine.close()
-                    break
-                except RuntimeError:
-                    continue
-                except ValueError:  # it is running: the process ends inside its call, with `Killed`
-                    break
+        running = _running_loop()
+        _set_running_loop(
+            self
+        )  # a `finally` that gathers no tasks would make a loop, and nobody would close it
+        try:
+            for task in sorted(asyncio.all_tasks(self), key=attrgetter("serial")):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                self._bury(task.get_coro())
+        finally:
+            _set_running_loop(running)
+
+    def _bury(self, coroutine: Any) -> None:
+        for _attempt in range(50):  # a `finally` that awaits does not end at the first try
+            try:
+                coroutine.close()
+                break
+            except RuntimeError:
+                continue
+            except ValueError:  # it is running: the process ends inside its call, with `Killed`
+                break
 
     # asyncio.AbstractEventLoop ---------------------------------------------------------------------------
 
