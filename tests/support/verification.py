@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from support.dev_process import DevCluster
 
 from wallet_engine.admin.journals import find_journal
 from wallet_engine.admin.proof.cluster import verify_online
-from wallet_engine.routing.directory import open_directory
+from wallet_engine.domain.errors import ConfigError
+from wallet_engine.routing.directory import Directory, open_directory
 
 VERIFY_S_MAX = 60.0
+#: A journal process that was stopped for longer than its session is registered again a moment after it goes on.
+REGISTERED_S_MAX = 20.0
 
 
 def verify(cluster: DevCluster, timeout_s: float = VERIFY_S_MAX) -> dict[str, Any]:
@@ -26,10 +30,21 @@ def verify(cluster: DevCluster, timeout_s: float = VERIFY_S_MAX) -> dict[str, An
     zookeeper = cluster.state()["zookeeper"]
     map_file = None if zookeeper else cluster.data_dir / "map.json"
     with closing(open_directory(zookeeper, map_file)) as directory:
-        verdict = verify_online(directory, find_journal(directory, None).directory)
+        verdict = verify_online(directory, _journal_of(directory))
     document = verdict.document()
     assert verdict.ok, document
     return document
+
+
+def _journal_of(directory: Directory) -> Path:
+    deadline = time.monotonic() + REGISTERED_S_MAX
+    while True:
+        try:
+            return find_journal(directory, None).directory
+        except ConfigError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _by_command(cluster: DevCluster, timeout_s: float) -> dict[str, Any]:
