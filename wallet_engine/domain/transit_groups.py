@@ -49,6 +49,10 @@ class _Group:
     #: Currency -> minor units on `@transit` because of it.
     transit: Counter[str] = field(default_factory=Counter)
 
+    def differs(self, legs: tuple[Leg, ...]) -> bool:
+        """Whether one of these legs is not as home decided it."""
+        return any(leg[2:] != self.legs.get(leg.idx) for leg in legs)
+
     @property
     def over(self) -> bool:
         if self.prepared or self.early:
@@ -148,7 +152,7 @@ class TransitGroups:
         group.legs = {leg.idx: leg[2:] for leg in said.legs}
         here = _sides(said.legs)
         group.needs = {(leg.idx, payer) for leg in said.legs for payer in (True, False)} - here
-        if group.paid - group.needs or any(leg[2:] != group.legs.get(leg.idx) for leg in group.early_legs):
+        if group.paid - group.needs or group.differs(group.early_legs):
             self.said.append((where, "parts of a group have paid what home did not decide"))
         group.early_legs = ()
         self._check_given_back(group)
@@ -161,9 +165,7 @@ class TransitGroups:
         if group.decided is None:
             group.early = where
             group.early_legs += said.legs
-        elif not _sides(said.legs) <= group.needs or any(
-            leg[2:] != group.legs.get(leg.idx) for leg in said.legs
-        ):
+        elif not _sides(said.legs) <= group.needs or group.differs(said.legs):
             self.said.append((where, "a part of a group is paid otherwise than home has decided"))
 
     def _check_given_back(self, group: _Group) -> None:
