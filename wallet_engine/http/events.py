@@ -64,7 +64,7 @@ async def create(request: Request) -> Answer:
     """201, with the secret."""
     events, document = _events(request), load_object(await request.body())
     check_shape(document, frozenset(("url", "types", "accounts", "description")), ("url", "types"))
-    wish = _wish(document, events)
+    wish = _wish(document, events, nullable=("accounts", "description"))
     made = await request.services.calls.run(events.create(request.visit.principal, wish))
     body = wire_events.CreatedWebhook(secret=made.secret, **_webhook(made))
     return json_answer(201, wire.encode(body))
@@ -154,7 +154,11 @@ def _events(request: Request) -> GuardedEvents:
     return events
 
 
-def _wish(document: dict[str, Any], events: GuardedEvents) -> WebhookWish:
+def _wish(document: dict[str, Any], events: GuardedEvents, nullable: tuple[str, ...] = ()) -> WebhookWish:
+    """The wished fields. A null stands for an absent field if it is `nullable`; else it is refused."""
+    for name, value in document.items():
+        if value is None and name not in nullable:
+            raise Refused("invalid_request", f"{name} must not be null")
     given = {name: value for name, value in document.items() if value is not None}
     status = given.get("status")
     if status not in (None, endpoints.ENABLED, endpoints.DISABLED):

@@ -53,11 +53,11 @@ class CreateWebhookRequest(Struct, forbid_unknown_fields=True):
 
 
 class PatchWebhookRequest(Struct, forbid_unknown_fields=True):
-    url: Url | None = None
-    types: Types | None = None
-    accounts: Accounts | None = None
-    description: Description | None = None
-    status: Literal["enabled", "disabled"] | None = None
+    url: Url | UnsetType = UNSET
+    types: Types | UnsetType = UNSET
+    accounts: Accounts | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+    status: Literal["enabled", "disabled"] | UnsetType = UNSET
 
 
 class ReplayRequest(Struct, forbid_unknown_fields=True, rename={"from_": "from"}):

@@ -118,6 +118,23 @@ def test_wishes_that_make_no_sense(events_app: ASGIApp, double: EventsDouble, ch
     assert double.calls == []
 
 
+@pytest.mark.parametrize("field", ["url", "types", "accounts", "description", "status"])
+def test_no_change_is_null(events_app: ASGIApp, double: EventsDouble, field: str) -> None:
+    response = call(events_app, "PATCH", ONE, json={"description": "x", field: None})
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+    assert response.json()["detail"] == f"{field} must not be null"
+    assert double.calls == []
+
+
+@pytest.mark.parametrize("field", ["url", "types"])
+def test_a_new_webhook_needs_both(events_app: ASGIApp, double: EventsDouble, field: str) -> None:
+    wish = {"url": "https://shop.example/hook", "types": ["*"], "accounts": None, "description": None}
+    response = call(events_app, "POST", "/v1/webhooks", json={**wish, field: None})
+    assert (response.status_code, response.json()["detail"]) == (400, f"{field} must not be null")
+    assert double.calls == []
+    assert call(events_app, "POST", "/v1/webhooks", json=wish).status_code == 201
+
+
 def test_addresses_inside_are_refused(double: EventsDouble) -> None:
     app = create_app(WalletDouble(), events=double.guarded(allow_private=False))
     for url in (
