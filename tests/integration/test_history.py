@@ -26,6 +26,7 @@ from support.wallet_api import WalletApi, check_problem, new_id, transfer_body
 from wallet_engine.app.priority import LOW_NICENESS
 from wallet_engine.client import Wallet, WebhookNotFound
 from wallet_engine.dev.ports import free_port
+from wallet_engine.history.clearing import clear
 from wallet_engine.history.database import make_months
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect as connect_redis
@@ -479,6 +480,25 @@ def test_verify_names_what_differs_and_rebuild_mends_it(cluster: DevCluster, api
     found = admin(cluster, "history", "verify")[1]
     assert found["ok"], found
     assert len(listed(api, bob, 5)) == 5
+
+
+def test_g14_verify_names_a_partition_that_the_history_has_never_followed(
+    cluster: DevCluster, api: WalletApi
+) -> None:
+    listed(api, opened(api, 12, "100.00"), 1)
+    url, before = database_url(cluster), "positions WHERE sink = 'history' AND partition = 12"
+    (kept,) = rows_of(url, f"SELECT * FROM {before}")
+    asked(url, lambda c: clear(c, [12]))
+    asked(url, lambda c: c.execute(f"DELETE FROM {before}"))
+    status, found = admin(cluster, "history", "verify")
+    assert (status, found["ok"]) == (1, False), found
+    said = found["differences"]
+    assert any(line.startswith("partition 12: the history has nothing and no position") for line in said), (
+        said
+    )
+    assert found["behind_entries"] >= kept["seq"]
+    cluster.kill("follower")
+    eventually(lambda: admin(cluster, "history", "verify")[0] == 0)
 
 
 @pytest.mark.parametrize("role", ["follower", "database", pytest.param("journal", marks=pytest.mark.soak)])

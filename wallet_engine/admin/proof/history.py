@@ -19,6 +19,7 @@ from wallet_engine.history.database import check_version, connected
 from wallet_engine.history.facts import PENDING, Facts, Origin
 from wallet_engine.history.fold import fold
 from wallet_engine.history.sink import SINK
+from wallet_engine.journal.reader import ends_of
 
 #: Differences of each kind that are reported in detail.
 DIFFERENCES_MAX: Final = 100
@@ -59,11 +60,12 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class HistoryVerdict:
-    """`differences` are lines to show to the user."""
+    """`differences` are lines to show to the user. `behind`: entries of the journal after the compared ones."""
 
     accounts: int
     transfers: int
     differences: tuple[str, ...]
+    behind: int = 0
 
     @property
     def ok(self) -> bool:
@@ -90,11 +92,18 @@ async def read_rows(url: str) -> Rows:
 def compare(rows: Rows, directory: Path, progress: Progress | None = None) -> HistoryVerdict:
     """Compare the tables with the journal in a directory. Raises `ConfigError` when that cannot be folded."""
     expected, differences = _expected(directory, rows.positions, progress)
+    ends = ends_of(directory)
+    differences += [
+        f"partition {partition}: the history has nothing and no position, the journal ends at {seq}"
+        for partition, seq in sorted(ends.items())
+        if partition not in rows.positions
+    ]
     differences += _named("account", expected.accounts, rows.accounts, _account_text)
     differences += _named("transfers", expected.transfers, rows.transfers, _transfers_text)
     count = sum(count for count, _ in rows.transfers.values())
     names = {(account, currency) for _, account, currency in rows.accounts}
-    return HistoryVerdict(len(names), count, tuple(differences))
+    behind = sum(max(0, seq - rows.positions.get(partition, 0)) for partition, seq in ends.items())
+    return HistoryVerdict(len(names), count, tuple(differences), behind)
 
 
 def _expected(

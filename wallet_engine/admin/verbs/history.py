@@ -89,7 +89,8 @@ def migrate_(session: Session, database: str | None) -> None:
 def verify(session: Session, database: str | None, journal: Path | None) -> None:
     """Compare the history with the journal: every account's last posting, every count and every sum.
 
-    The journal is read up to the position of the history. If they differ, each difference is listed, and the exit
+    The journal is read up to the position of the history; a partition of the journal that the history has never
+    followed is a difference. If they differ, each difference is listed, and the exit
     status is 1.
     """
     url = _needed(database)
@@ -111,6 +112,7 @@ def _verdict_document(verdict: HistoryVerdict) -> dict[str, Any]:
         "ok": verdict.ok,
         "accounts": verdict.accounts,
         "transfers": verdict.transfers,
+        "behind_entries": verdict.behind,
         "differences": list(verdict.differences),
     }
 
@@ -120,6 +122,8 @@ def _show_verdict(console: Console, verdict: HistoryVerdict) -> None:
         console.print(line, style="red", soft_wrap=True)
     word = "ok" if verdict.ok else f"{len(verdict.differences)} differences"
     console.print(f"{word}: {verdict.accounts} accounts, {verdict.transfers} transfers", style="bold")
+    if verdict.behind:
+        console.print(f"not compared: {verdict.behind:,} entries that the history does not have yet")
 
 
 @history.command()
