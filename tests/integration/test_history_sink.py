@@ -496,3 +496,20 @@ def test_an_undone_capture_is_not_of_a_later_hold_with_the_same_id(url: str) -> 
     assert [tuple(row.values()) for row in rows_of(url, newest)] == [(1000, 300)]
     kept = "SELECT amount, captured, status, placed_seq FROM holds ORDER BY placed_at"
     assert [tuple(row.values()) for row in rows_of(url, kept)] == [(400, 150, "V", 1), (300, 0, "O", 4)]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_refusal_before_an_account_was_opened_is_never_on_it(url: str, at_once: bool) -> None:
+    """An account got the refusals before it was opened into its listing, if one batch had them and its opening."""
+    chains = Chains()
+    group = "mark:0:c:b0|alice|@fees|100|USD;"
+    entries = [
+        chains.add(0, f"t {T[0]} alice @fees 100 USD", f"m {T[1]} alice {group} 0 -"),
+        chains.add(0, "o - alice - 0 USD"),
+        chains.add(0, f"t {T[2]} alice @fees 100 USD"),
+    ]
+    assert [*entries[0].header.outcomes] == ["a", "a"]
+    run(url, *([entries] if at_once else [[entry] for entry in entries]))
+    found = rows_of(url, "SELECT seq, status FROM postings WHERE account = 'alice' ORDER BY seq")
+    assert [tuple(row.values()) for row in found] == [(2, "success"), (3, "declined")]
+    assert rows_of(url, "SELECT count(*) FROM transfers WHERE status = 'declined'") == [{"count": 3}]

@@ -35,11 +35,14 @@ HoldKey = tuple[str, str]
 class Book:
     """The running state of one partition, as far as entries have needed it."""
 
-    __slots__ = ("holds", "prepared", "standings")
+    __slots__ = ("holds", "opening", "prepared", "standings")
 
     def __init__(self) -> None:
         #: By (account, currency); for a system account, its stripe in this partition.
         self.standings: dict[AccountKey, Standing] = {}
+        #: Accounts that an entry opens which was looked at and not folded yet: no table has them, and what was declined
+        #: before they were opened is not theirs.
+        self.opening: set[AccountKey] = set()
         #: By (account, packed id).
         self.holds: dict[HoldKey, HoldState] = {}
         #: Key of a group -> whether its part in this partition is set aside.
@@ -47,6 +50,14 @@ class Book:
 
     def __repr__(self) -> str:
         return f"<Book accounts={len(self.standings)} holds={len(self.holds)}>"
+
+    def lacks(self, key: AccountKey) -> bool:
+        """Whether only the tables can know the account."""
+        return key not in self.standings and key not in self.opening
+
+    def opened(self, account: str, currency: str) -> None:
+        self.standings[account, currency] = Standing()
+        self.opening.discard((account, currency))
 
     def standing(self, account: str, currency: str) -> Standing:
         """Raises `Corruption` for an account that was never opened."""
@@ -69,22 +80,22 @@ class Wanted(NamedTuple):
 def wanted(entry: Entry, book: Book, into: Wanted) -> None:
     """Add to `into` what the entry needs and the book lacks. What the tables then lack never existed.
 
-    An account that the entry opens has no money: it is put into the book at once, and never looked up.
+    An account that the entry opens has no money, so nothing looks it up.
     """
     standings = book.standings
     for (kind, id_, account, other, _, currency, _, _), outcome in zip(
         entry.operations, entry.header.outcomes, strict=True
     ):
         if kind in "dcr":
-            if (account, currency) not in standings:
+            if (account, currency) not in standings and book.lacks((account, currency)):
                 into.accounts.add((account, currency))
         elif kind == "t":
             for key in ((account, currency), (other, currency)):
-                if key not in standings:
+                if key not in standings and book.lacks(key):
                     into.accounts.add(key)
         elif kind == "o":
             if outcome == _APPLIED:
-                standings.setdefault((account, currency), Standing())
+                book.opening.add((account, currency))
         elif kind not in "sn":
             _wanted_rarely(kind, id_, account, other, currency, book, into)
 
@@ -107,7 +118,7 @@ def _wanted_rarely(
             hold = (account, hold_id_of(kind, id_, other))
             if hold not in book.holds:
                 into.holds.add(hold)
-    into.accounts.update(side for side in sides if side not in book.standings)
+    into.accounts.update(side for side in sides if book.lacks(side))
 
 
 def hold_id_of(kind: str, id_: str, other: str) -> str:

@@ -16,7 +16,7 @@ from wallet_engine.domain.entry import Entry, check_rules
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.kinds import kind_of
 from wallet_engine.history import fold_groups, fold_holds
-from wallet_engine.history.book import Book, Standing
+from wallet_engine.history.book import Book
 from wallet_engine.history.facts import (
     DECLINED,
     OPENED,
@@ -126,7 +126,7 @@ def _open_account(step: Step) -> None:
         return
     _, _, account, other, _, currency, note, by = step.operation
     overdraft, named, most = other.partition("<")
-    step.book.standings[account, currency] = Standing()
+    step.book.opened(account, currency)
     step.post(account, currency, OPENED, note=note)
     limits = (None if overdraft == "-" else int(overdraft), int(most) if named else None)
     _account(step, "opened", currency, limits, note, by)
