@@ -13,6 +13,7 @@ from unit.events.test_making import T, events_of_all, write_across
 from wallet_engine.events import saved
 from wallet_engine.events.event import Event
 from wallet_engine.history.database import HistoryUnavailable, connect, migrate, settings
+from wallet_engine.journal import feed
 from wallet_engine.webhooks.endpoint import DISABLED, ENABLED
 from wallet_engine.webhooks.log import START, EventLog, EventsRemoved, LogRow, OfAnotherLog, Place, append
 from wallet_engine.webhooks.outbox import Outbox
@@ -336,6 +337,49 @@ async def test_what_was_saved_spares_the_beginning(
     await give(another, written)
     await another.close()
     assert sorted(await logged(pool)) == sorted(event.id for event in await events_of_all(written))
+
+
+async def test_what_a_new_process_reads_again_is_not_kept(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal may remove what is kept. A fold is saved also when no entry follows."""
+    written = Written()
+    write_across(written)
+    sink, another = make(url, written), make(url, written, "f2")
+    await sink.start()
+    await another.start()
+    await give(sink, written)
+    await sink.caught_up([0, 1], written.now_ms)
+    assert await another.positions([0, 1]) == {0: feed.START, 1: feed.START}
+    assert sink.resumes_after() == {0: 0, 1: 0}
+    monkeypatch.setattr(sink._pace, "_wait_s", 0.0)
+    await sink.caught_up([0, 1], written.now_ms)
+    assert sink.resumes_after() == {0: 3, 1: 2}
+    another._maker.keep(())
+    positions = await another.positions([0, 1])
+    assert {partition: at.seq for partition, at in positions.items()} == sink.resumes_after()
+    assert another.resumes_after() == sink.resumes_after()
+    await another.close()
+    await sink.close()
+
+
+async def test_a_saved_fold_that_cannot_be_read_is_made_anew(
+    url: str, pool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of an earlier form: the sink never started again."""
+    monkeypatch.setattr(saved, "SAVE_S_MIN", 0.0)
+    written = Written()
+    write_across(written)
+    await follow(url, written)
+    await pool.execute("UPDATE event_folds SET book = $1 WHERE partition = 0", b"\x91\x01")
+    written.write(0, f"+ t {T[5]} alice @fees 5 USD")
+    sink = make(url, written)
+    await sink.start()
+    positions = await sink.positions([0, 1])
+    assert {partition: at.seq for partition, at in positions.items()} == {0: 0, 1: 2}
+    assert sink.resumes_after() == {0: 0, 1: 2}
+    await give(sink, written)
+    await sink.close()
+    assert sorted(await logged(pool)) == sorted(event.id for event in await events_of_all(written))
+    assert await pool.fetchval("SELECT seq FROM event_folds WHERE partition = 0") == 4
 
 
 async def test_who_was_overtaken_writes_nothing(url: str, pool: Any) -> None:

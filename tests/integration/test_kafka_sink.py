@@ -147,6 +147,24 @@ async def test_what_was_saved_spares_the_beginning(target: str, monkeypatch: pyt
     assert told["data"]["balance"] == "5.85"
 
 
+async def test_what_a_new_process_reads_again_is_not_kept(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Written()
+    write_across(written)
+    sink = KafkaSink(target, written)
+    await sink.start()
+    await sink.positions((0, 1))
+    await sink.take(written.all())
+    await sink.flush()
+    await sink.caught_up((0, 1), written.now_ms)
+    assert sink.resumes_after() == await first_asked_for(target, written) == {0: 0, 1: 0}
+    monkeypatch.setattr(sink._pace, "_wait_s", 0.0)
+    await sink.caught_up((0, 1), written.now_ms)
+    assert sink.resumes_after() == await first_asked_for(target, written) == {0: 3, 1: 2}
+    await sink.close()
+
+
 async def test_a_fold_that_is_not_whole_any_more_is_made_anew(
     target: str, brokers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,7 @@ async def test_what_was_saved_spares_the_beginning(tmp_path: Path, monkeypatch: 
     write_across(written)
     sink = await begun(tmp_path, written)
     assert await first_asked_for(tmp_path, written) == {0: 0, 1: 0}  # no event is in a file yet
+    assert sink.resumes_after() == {0: 0, 1: 0}
     end_ms = (written.now_ms // HOUR_MS + 1) * HOUR_MS
     for number in range(3):
         written.write(0, f"+ t {T[5 + number]} alice @fees 5 USD", after_ms=HOUR_MS)
@@ -148,7 +149,9 @@ async def test_what_was_saved_spares_the_beginning(tmp_path: Path, monkeypatch: 
     }  # what was saved of partition 0 is of later hours
     await sink.caught_up([0, 1], end_ms + 4 * HOUR_MS)
     assert await first_asked_for(tmp_path, written) == {0: 6, 1: 2}
+    assert sink.resumes_after() == {0: 6, 1: 2}
     await sink.close()
+    assert sink.resumes_after() == {0: 6, 1: 2}
     written.write(0, f"+ t {T[8]} alice @fees 5 USD")
     await (await begun(tmp_path, written)).close()
     assert ids_in(tmp_path) == await ids_of(written)
@@ -157,6 +160,47 @@ async def test_what_was_saved_spares_the_beginning(tmp_path: Path, monkeypatch: 
     for path in (tmp_path / ".folds").glob("0000-*"):
         path.write_bytes(path.read_bytes()[:-1] + b"?")
     assert await first_asked_for(tmp_path, written) == {0: 0, 1: 2}
+
+
+async def test_nothing_new_comes_and_all_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = Written()
+    write_across(written)
+    sink = await begun(tmp_path, written)
+    monkeypatch.setattr(sink._pace, "_wait_s", 0.0)
+    await sink.caught_up([0, 1], written.now_ms)
+    assert sink.resumes_after() == {0: 0, 1: 0}  # the hour has not ended
+    await sink.caught_up([0, 1], written.now_ms + 2 * HOUR_MS)
+    assert sink.resumes_after() == await first_asked_for(tmp_path, written) == {0: 3, 1: 2}
+    await sink.close()
+
+
+async def test_g5_what_a_commit_names_is_on_disk_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss of power keeps what was synced: the file, and its name in its folder."""
+    written = Written(1)
+    sink, until_ms = await two_hours(tmp_path, written)
+    steps: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        steps.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name.partition('-')[0]}")
+        sync(descriptor)
+
+    def replaced(path: Path, target: Path) -> Path:
+        steps.append(f"replace {path.name.partition('-')[0]}")
+        return replace(path, target)
+
+    monkeypatch.setattr(sink._pace, "_wait_s", 0.0)
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    await sink.caught_up([0], until_ms)
+    commit = steps.index("replace 00.next")
+    assert [step for step in steps[:commit] if "next" not in step] == ["sync 00", "sync .writing"]
+    fold = steps.index("replace writing")
+    assert (steps[fold - 1], steps[fold + 1]) == ("sync writing", "sync .folds")
+    monkeypatch.undo()
+    await sink.close()
 
 
 class Died(BaseException):

@@ -23,16 +23,16 @@ class SinkStatus:
 
 def sinks_of(directory: Directory, ends: Mapping[int, int | None]) -> tuple[SinkStatus, ...]:
     """All sinks that have taken entries or have followers. `ends`: partition -> newest seq, read before."""
-    noted, followed = directory.followers.seqs(), directory.following.sinks()
+    taken, followed = directory.followers.taken(), directory.following.sinks()
     nobody = SinkState({}, {})
     return tuple(
-        _status(name, followed.get(name, nobody), noted.get(name, {}), ends)
-        for name in sorted(noted.keys() | followed.keys())
+        _status(name, followed.get(name, nobody), taken.get(name, {}), ends)
+        for name in sorted(taken.keys() | followed.keys())
     )
 
 
 def _status(
-    sink: str, state: SinkState, noted: Mapping[int, int], ends: Mapping[int, int | None]
+    sink: str, state: SinkState, taken: Mapping[int, int], ends: Mapping[int, int | None]
 ) -> SinkStatus:
     groups = 1 if sink in WHOLE else groups_of(len(ends))
     claimed: dict[str, list[int]] = {name: [] for name in state.members}
@@ -43,7 +43,7 @@ def _status(
             unclaimed.append(partition)
         else:
             claimed.setdefault(owner, []).append(partition)
-    known = [(seq or 0) - noted.get(partition, 0) for partition, seq in ends.items()]
+    known = [(seq or 0) - taken.get(partition, 0) for partition, seq in ends.items()]
     return SinkStatus(
         sink,
         {name: tuple(partitions) for name, partitions in claimed.items()},

@@ -100,6 +100,7 @@ class OracleSink:
         if self._decider is None:
             await asyncio.to_thread(self._checkpoints.open)
             self._decider = await asyncio.to_thread(self._checkpoints.load, self._partitions)
+            self._kept = {p: at.seq for p, at in self._decider.positions(range(self._partitions)).items()}
             self._wake.set()
         self._watching = asyncio.create_task(self._watch(self._decider), name="oracle")
 
@@ -117,9 +118,11 @@ class OracleSink:
             await asyncio.sleep(0)
         self._lag_s = max(0.0, time.time() - batch[-1].time_ms / 1000)
 
-    async def flush(self) -> Mapping[int, int]:
-        """The kept positions: entries after the last checkpoint are decided again."""
+    async def flush(self) -> None:
         self._lag_s = 0.0
+
+    def resumes_after(self) -> Mapping[int, int]:
+        """Entries after the last checkpoint are decided again."""
         return self._kept
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
@@ -232,6 +235,6 @@ class OracleSink:
                 if made is not None:
                     await asyncio.to_thread(self._checkpoints.save_state, *made)
         self._saved_operations = operations
-        self._kept = {p: min(seq, self._checkpoints.seqs.get(p, seq)) for p, seq in matched.items()}
+        self._kept = {p: min(seq, self._checkpoints.seqs.get(p, 0)) for p, seq in matched.items()}
         took_s = time.monotonic() - began_s
         self._checkpoint_s = time.monotonic() + max(CHECKPOINT_S, CHECKPOINT_REST * took_s)

@@ -13,7 +13,7 @@ events come again, with the same ids. Folds with the balances are saved now and 
 
 import asyncio
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -86,6 +86,8 @@ class KafkaSink:
         self._maker = Maker(feed)
         self._folds = KafkaFolds(self._kafka, self._target.topic)
         self._pace = Pace()
+        #: Partition -> seq of its saved fold, with which a new process would begin.
+        self._saved: dict[int, int] = {}
         self._producer: Any = None
         self._failed: list[str] = []
 
@@ -136,13 +138,16 @@ class KafkaSink:
 
     async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
         self._maker.keep(partitions)
+        self._saved = {p: seq for p, seq in self._saved.items() if p in self._maker.books}
         for partition, start in (await asyncio.to_thread(self._starts, partitions)).items():
             self._maker.begin(partition, start)
+            self._saved[partition] = start.folded.seq
         return dict(self._maker.folded)
 
     def _starts(self, partitions: Collection[int]) -> dict[int, Start]:
         """The starts of the partitions whose folds are not in memory."""
         starts = {}
+        self._folds.heads.clear()
         with self._reading() as consumer:
             found = self._read_positions(consumer)
             for partition in partitions:
@@ -214,6 +219,7 @@ class KafkaSink:
 
     def _save(self, clock_ms: int) -> None:
         """Save the folds that have advanced."""
+        saved: dict[int, int] = {}
         with self._pace.saving():
             for partition, folded in self._maker.folded.items():
                 head = self._folds.heads.get(partition)
@@ -221,7 +227,10 @@ class KafkaSink:
                     book = save_book(self._maker.books[partition], clock_ms)
                     key, value = self._folds.save(self._producer, partition, folded, book)
                     self._produce(self._target.topic + POSITIONS, key.encode(), value)
-            self._confirm()
+                    saved[partition] = folded.seq
+            if saved:
+                self._confirm()
+        self._saved |= saved
 
     def _send(self, made: Sequence[Made], moved: dict[int, FeedPosition]) -> None:
         self._failed.clear()
@@ -259,8 +268,14 @@ class KafkaSink:
     async def flush(self) -> None:
         """Nothing to do: `take` has stored everything."""
 
+    def resumes_after(self) -> Mapping[int, int]:
+        """Entries after the saved folds are folded again."""
+        return self._saved
+
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
-        """Nothing to do: no reader needs it."""
+        """Save the last folds too: then the journal need not keep their entries."""
+        if self._pace.due():
+            await asyncio.to_thread(self._save, at_ms)
 
     async def close(self) -> None:
         producer, self._producer = self._producer, None

@@ -5,7 +5,7 @@
     DIR/.folds/…                                            saved balances (`parquet_folds`)
     DIR/.writing/…                                          incomplete files
 
-A file is written in `.writing`. When it is complete, the positions are replaced: this is the commit, and
+A file is written in `.writing`. When it is complete and on disk, the positions are replaced: this is the commit, and
 names the file; then the file is renamed to its place. A process that opens the group renames a file that was
 committed but not renamed. So each event is in one file even after interruptions, and readers see only
 complete files.
@@ -70,6 +70,8 @@ class ParquetSink:
         self._folds = ParquetFolds(self._directory)
         self._pace = Pace()
         self._open: dict[int, Group] = {}
+        #: Partition -> seq of its saved fold that is behind nothing but files, with which a new process would begin.
+        self._kept: dict[int, int] = {}
         self._broken = False
         #: The last work in a thread.
         self._work: asyncio.Future[Any] | None = None
@@ -85,9 +87,14 @@ class ParquetSink:
     async def start(self) -> None:
         """Create the folders. Raises OSError when they cannot be written."""
         self._broken = False
+        await asyncio.to_thread(self._make_folders)
+
+    def _make_folders(self) -> None:
         for folder in (self._directory, self._directory / ".positions", self._directory / ".writing"):
-            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        await asyncio.to_thread(self._folds.make)
+            folder.mkdir(parents=True, exist_ok=True)
+        self._folds.make()
+        for folder in (self._directory, self._directory.absolute().parent):
+            _sync(folder)
 
     async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
         self._maker.keep(partitions)
@@ -105,6 +112,7 @@ class ParquetSink:
             if not self._maker.knows(partition, told):
                 saved = await asyncio.to_thread(self._folds.load, partition, told)
                 self._maker.begin(partition, saved or from_first(told))
+        await self._in_thread(self._look, self._open, list(partitions))
         return dict(self._maker.folded)
 
     async def take(self, batch: Sequence[FeedEntry]) -> None:
@@ -114,8 +122,7 @@ class ParquetSink:
             made = await self._maker.make(batch)
             new = [each for each in made if each.entry.seq > told[each.entry.partition].seq]
             await self._in_thread(self._add, new)
-            if self._pace.due():
-                await asyncio.to_thread(self._save, batch[-1].time_ms)
+            await self._save_when_due(batch[-1].time_ms)
         except BaseException:
             self._broken = True
             raise
@@ -124,15 +131,36 @@ class ParquetSink:
         for at, events in made:
             self._open[at.partition % self._groups].add(at, events)
 
+    async def _save_when_due(self, clock_ms: int) -> None:
+        if self._pace.due():
+            await asyncio.to_thread(self._save, clock_ms)
+
     def _save(self, clock_ms: int) -> None:
+        """Save the folds that have advanced."""
         with self._pace.saving():
+            there = self._folds.seqs()
             for partition, folded in self._maker.folded.items():
-                kept = self._open[partition % self._groups].reached.get(partition, START)
+                if folded == START or folded.seq in there.get(partition, ()):
+                    continue
+                reached = self._open[partition % self._groups].reached.get(partition, START)
                 book = save_book(self._maker.books[partition], clock_ms)
-                self._folds.save(partition, folded, book, kept.seq)
+                self._folds.save(partition, folded, book, reached.seq)
+            self._look(self._open, list(self._maker.folded))
+
+    def _look(self, groups: Mapping[int, "Group"], partitions: Collection[int]) -> None:
+        """Find the folds with which a new process would begin."""
+        there = self._folds.seqs()
+        reached = {p: groups[p % self._groups].reached.get(p, START).seq for p in partitions}
+        self._kept = {
+            p: max((seq for seq in there.get(p, ()) if seq <= reached[p]), default=0) for p in partitions
+        }
 
     async def flush(self) -> None:
         """Nothing to do: events are stored when their hour ends."""
+
+    def resumes_after(self) -> Mapping[int, int]:
+        """Entries after the folds are folded again, and those in no file yet are written."""
+        return self._kept
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
         """End the past hours of groups whose partitions are all caught up."""
@@ -141,6 +169,8 @@ class ParquetSink:
             mine = {partition for partition in self._maker.folded if partition % self._groups == number}
             if mine <= current:
                 await self._in_thread(group.commit_until, at_ms - GRACE_MS)
+        await self._in_thread(self._look, self._open, list(self._maker.folded))
+        await self._save_when_due(at_ms)
 
     async def _in_thread(self, work: Callable[..., None], *arguments: Any) -> None:
         """Run the work, which changes groups, in a thread. Cancelling it does not end it: `close` waits for its end."""
@@ -150,11 +180,14 @@ class ParquetSink:
     async def close(self) -> None:
         """Commit the open hours, unless something failed: then their entries come again."""
         opened, self._open = self._open, {}
+        partitions = list(self._maker.folded)
         self._maker.keep(())
         if self._work is not None:  # a cancelled call's thread goes on
             await asyncio.wait((self._work,))
         for group in opened.values():
             await asyncio.to_thread(group.abandon if self._broken else group.commit_all)
+        if opened:
+            await asyncio.to_thread(self._look, opened, partitions)
 
 
 class Group:
@@ -300,6 +333,7 @@ class Hour:
         self._writer.close()
         self._writer = None
         _sync(self.path)
+        _sync(self.path.parent)  # a commit names the file
         return True
 
     def abandon(self) -> None:

@@ -3,7 +3,7 @@
     DIR/.folds/0003-0000000000001234     the fold of partition 3 behind its entry 1234
 
 A fold can be used once its entry is in a file. Positions are up to an hour behind, so of each partition the
-newest usable fold is kept, and the two newest that are not usable yet. A damaged fold is skipped.
+newest usable fold is kept, and the two newest that are not usable yet. A damaged fold is removed.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from wallet_engine.domain.errors import Corruption
 from wallet_engine.events.maker import Start
 from wallet_engine.events.saved import load_book
 from wallet_engine.journal.feed import FeedPosition
+from wallet_engine.journal.segments import fsync_directory
 from wallet_engine.telemetry.logging import get_logger
 
 FOLDER: Final = ".folds"
@@ -59,6 +60,7 @@ class ParquetFolds:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(place)
+            fsync_directory(self._folder)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
@@ -86,8 +88,17 @@ class ParquetFolds:
             except FileNotFoundError:  # another process has written a newer one
                 continue
             except Corruption as error:
-                log.warning("a fold is passed over", path=str(path), why=str(error))
+                log.warning("a damaged fold is removed", path=str(path), why=str(error))
+                path.unlink(missing_ok=True)  # it must not pass for the newest that can be used
         return None
+
+    def seqs(self) -> dict[int, list[int]]:
+        """Partition -> seqs of its folds."""
+        found: dict[int, list[int]] = {}
+        for path in self._folder.glob("[0-9]*-*"):
+            partition, _, seq = path.name.partition("-")
+            found.setdefault(int(partition), []).append(int(seq))
+        return found
 
     def _of(self, partition: int) -> list[tuple[int, Path]]:
         """(seq, path) of a partition's folds, in order."""

@@ -44,10 +44,11 @@ class Follower:
         self._sink = sink
         self._claims = claims
         self._followers = followers
-        #: partition -> seq that was handed over (taken), and seq that the sink has stored (kept).
+        #: partition -> seq that was handed over (taken), and seq at the last flush.
         self._taken: dict[int, int] = {}
-        self._kept: dict[int, int] = {}
-        self._noted: dict[int, int] = {}
+        self._flushed: dict[int, int] = {}
+        #: partition -> seq behind which a new process would read on, and seq at the last flush.
+        self._noted: dict[int, tuple[int, int]] = {}
         #: Partitions whose chain differs from the one that the sink has: an operator must look.
         self.forked: dict[int, str] = {}
         #: Why the sink takes nothing now; empty while it works.
@@ -104,7 +105,7 @@ class Follower:
             if partitions:
                 positions = await self._sink.positions(partitions)
                 self._taken = {p: at.seq for p, at in positions.items()}
-                self._kept = dict(self._taken)
+                self._flushed = dict(self._taken)
                 async with aclosing(self._feed.follow(positions)) as batches:
                     await _Run(self, batches).until(self._claims.changed)
             else:
@@ -127,8 +128,8 @@ class Follower:
 
     async def flush(self) -> None:
         taken = dict(self._taken)
-        kept = await self._sink.flush()
-        self._kept.update(taken if kept is None else kept)
+        await self._sink.flush()
+        self._flushed.update(taken)
         self.trouble = ""
 
     async def look(self) -> None:
@@ -140,7 +141,7 @@ class Follower:
             return
         behind = {p: ends.get(p, 0) - seq for p, seq in self._taken.items()}
         self._behind.set(sum(max(0, entries) for entries in behind.values()))
-        current = [p for p, entries in behind.items() if entries <= 0 and self._kept[p] >= self._taken[p]]
+        current = [p for p, entries in behind.items() if entries <= 0 and self._flushed[p] >= self._taken[p]]
         if all(entries <= 0 for entries in behind.values()):
             self._whole_s, self._whole = at_ms / 1000, True
         if current:
@@ -154,12 +155,15 @@ class Follower:
 
     async def note(self) -> None:
         """Record in the tree what the sink has stored."""
-        kept = {p: seq for p, seq in self._kept.items() if seq != self._noted.get(p)}
-        if not kept:
+        kept, flushed = self._sink.resumes_after(), self._flushed
+        reached = {p: (seq if kept is None else min(seq, kept.get(p, 0)), seq) for p, seq in flushed.items()}
+        changed = {p: seqs for p, seqs in reached.items() if seqs != self._noted.get(p)}
+        if not changed:
             return
         try:
-            await asyncio.to_thread(self._followers.note, self._sink.name, kept)
-            self._noted.update(kept)
+            kept_at, taken = ({p: seqs[n] for p, seqs in changed.items()} for n in (0, 1))
+            await asyncio.to_thread(self._followers.note, self._sink.name, kept_at, taken)
+            self._noted.update(changed)
         except WalletError as error:
             log.debug("not noted", sink=self._sink.name, error=text_of(error))
 

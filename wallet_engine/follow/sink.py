@@ -33,15 +33,23 @@ class Sink(Protocol):
         """
         ...
 
-    async def flush(self) -> Mapping[int, int] | None:
-        """Return when all taken entries are kept, or return the kept seqs.
+    async def flush(self) -> None:
+        """Return when all taken entries are kept, unless `resumes_after` says how far they are.
 
         Called when no more entries wait.
         """
         ...
 
+    def resumes_after(self) -> Mapping[int, int] | None:
+        """Partition -> durable seq after which a new process would read on; 0 if it is not there.
+
+        None: after the last flushed entry. The journal may remove entries up to there. Called at any time, also
+        after `close`.
+        """
+        ...
+
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
-        """All that was durable in these partitions at `at_ms` (Unix ms) is kept. About once a second."""
+        """All that was durable in these partitions at `at_ms` (Unix ms) is flushed. About once a second."""
         ...
 
     async def close(self) -> None:

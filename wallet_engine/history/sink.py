@@ -218,6 +218,9 @@ class HistorySink:
             await self._open.ask(self._open.connection.execute(_TO_DISK, SINK, partition))
             self._on_disk = True
 
+    def resumes_after(self) -> None:
+        """Rows and positions are one."""
+
     async def _written(self) -> None:
         """Wait until the previous batch is committed."""
         writing, self._writing = self._writing, None

@@ -1,5 +1,8 @@
 """The position of each follower of the feed: `/wallet/followers/<sink>/<partition>`, a seq in digits.
 
+It is the seq behind which a new process would read on. If the sink has taken more, which a new process would read
+again, a blank and that seq follow.
+
 Other parts use it: segments with entries that a follower has not taken stay on disk (`wallet-admin journal prune`), and
 `doctor` sees followers that are behind. A follower itself continues from the position in its own store.
 
@@ -7,8 +10,10 @@ A sink exists from its first `note` until `forget`, running or not. For a partit
 as having taken nothing.
 """
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Final
 
 from wallet_engine.domain.errors import Corruption
@@ -18,6 +23,9 @@ from wallet_engine.routing.tree import NodeExists, NodeMissing, Tree, VersionCon
 FOLLOWERS: Final = "/wallet/followers"
 #: Minimum time between a follower's notes; it notes only partitions that advanced.
 NOTE_S: Final = 10.0
+NOTHING: Final[Mapping[int, int]] = MappingProxyType({})
+
+_note_match: Final = re.compile(rb"[0-9]{1,19}(?: [0-9]{1,19})?\Z").match
 
 
 class Followers:
@@ -29,14 +37,17 @@ class Followers:
     def __repr__(self) -> str:
         return f"<Followers of {self._tree!r}>"
 
-    def note(self, sink: str, seqs: Mapping[int, int]) -> None:
+    def note(self, sink: str, seqs: Mapping[int, int], taken: Mapping[int, int] = NOTHING) -> None:
         """The sink has durably taken these partitions up to these seqs: it never asks for those entries again.
 
-        A partition has one writer at a time. A sink that is rebuilt notes 0 before it begins.
+        `taken`: the last entries that it has taken, where that is more. A partition has one writer at a time. A sink
+        that is rebuilt notes 0 before it begins.
         """
         folder = f"{FOLLOWERS}/{check_name(sink, 'name of a sink')}"
         for partition, seq in seqs.items():
             path, data = f"{folder}/{partition}", b"%d" % seq
+            if taken.get(partition, seq) > seq:
+                data += b" %d" % taken[partition]
             node = self._tree.get(path)
             with suppress(NodeExists, NodeMissing, VersionConflict):  # another process has taken it over
                 if node is None:
@@ -45,18 +56,25 @@ class Followers:
                     self._tree.set(path, data, node.version)
 
     def seqs(self) -> dict[str, dict[int, int]]:
-        """sink -> partition -> seq that it has taken. Raises `Corruption`."""
-        return {sink: self._seqs(f"{FOLLOWERS}/{sink}") for sink in self._tree.children(FOLLOWERS)}
+        """sink -> partition -> seq up to which it needs no entry again. Raises `Corruption`."""
+        return {sink: {p: seqs[0] for p, seqs in each.items()} for sink, each in self._found().items()}
 
-    def _seqs(self, folder: str) -> dict[int, int]:
-        found: dict[int, int] = {}
+    def taken(self) -> dict[str, dict[int, int]]:
+        """sink -> partition -> last entry that it has taken. Raises `Corruption`."""
+        return {sink: {p: seqs[-1] for p, seqs in each.items()} for sink, each in self._found().items()}
+
+    def _found(self) -> dict[str, dict[int, list[int]]]:
+        return {sink: self._below(f"{FOLLOWERS}/{sink}") for sink in self._tree.children(FOLLOWERS)}
+
+    def _below(self, folder: str) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
         for name in self._tree.children(folder):
             node = self._tree.get(f"{folder}/{name}")
             if node is None:
                 continue
-            if not (name.isdecimal() and node.data.isdigit()):
+            if not (name.isdecimal() and _note_match(node.data)):
                 raise Corruption(f"{folder}/{name} is not the seq of a partition: {node.data[:40]!r}")
-            found[int(name)] = int(node.data)
+            found[int(name)] = [int(seq) for seq in node.data.split(b" ")]
         return found
 
     def forget(self, sink: str) -> None:

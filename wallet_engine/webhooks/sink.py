@@ -10,13 +10,13 @@ start at its first entry.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
 from wallet_engine.domain.entry import ZERO_NONCE
-from wallet_engine.domain.errors import WalletError, text_of
+from wallet_engine.domain.errors import Corruption, WalletError, text_of
 from wallet_engine.events.event import SOURCE_DEFAULT
 from wallet_engine.events.maker import Maker, Start, from_first
 from wallet_engine.events.saved import Pace, load_book, save_book
@@ -79,6 +79,8 @@ class WebhookSink:
         self._dispatcher: Dispatcher | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._told: dict[int, FeedPosition] = {}
+        #: Partition -> seq of its saved fold, with which a new process would begin.
+        self._saved: dict[int, int] = {}
         self._pace = Pace()
 
     def __repr__(self) -> str:
@@ -132,9 +134,11 @@ class WebhookSink:
             )
         )
         self._told = {row[0]: FeedPosition(row[1], row[2]) for row in rows}
+        self._saved = {p: seq for p, seq in self._saved.items() if p in self._maker.books}
         unknown = [p for p, told in self._told.items() if not self._maker.knows(p, told)]
         for partition, start in (await session.ask(self._starts(session.connection, unknown))).items():
             self._maker.begin(partition, start)
+            self._saved[partition] = start.folded.seq
         return dict(self._maker.folded)
 
     async def _starts(self, connection: Any, partitions: list[int]) -> dict[int, Start]:
@@ -142,8 +146,13 @@ class WebhookSink:
         query = "SELECT partition, seq, nonce, book FROM event_folds WHERE partition = ANY($1)"
         for partition, seq, nonce, book in await connection.fetch(query, partitions):
             if seq <= self._told[partition].seq:
-                folded = FeedPosition(seq, nonce)
-                starts[partition] = Start(folded, load_book(book), self._told[partition])
+                try:
+                    starts[partition] = Start(
+                        FeedPosition(seq, nonce), load_book(book), self._told[partition]
+                    )
+                except Corruption as error:
+                    log.warning("the fold begins with the first entry", partition=partition, why=str(error))
+                    await connection.execute("DELETE FROM event_folds WHERE partition = $1", partition)
         return starts
 
     async def take(self, batch: Sequence[FeedEntry]) -> None:
@@ -180,17 +189,24 @@ class WebhookSink:
     async def flush(self) -> None:
         """Nothing to do: `take` has stored everything."""
 
+    def resumes_after(self) -> Mapping[int, int]:
+        """Entries after the saved folds are folded again."""
+        return self._saved
+
     async def _save(self, clock_ms: int) -> None:
-        """Save the folds, when it is time."""
+        """Save the folds that have advanced, when it is time."""
         if not self._pace.due():
             return
         session = self._open
         with self._pace.saving():
             for partition, folded in self._maker.folded.items():
-                if folded.seq <= self._told[partition].seq:
+                if self._saved.get(partition, 0) < folded.seq <= self._told[partition].seq:
                     book = save_book(self._maker.books[partition], clock_ms)
                     saving = session.connection.execute(_SAVE, partition, folded.seq, folded.nonce, book)
-                    await session.ask(saving)
+                    if (
+                        await session.ask(saving) == "INSERT 0 1"
+                    ):  # else another process has saved a later one
+                        self._saved[partition] = folded.seq
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
         await self._open.ask(
@@ -199,6 +215,7 @@ class WebhookSink:
                 *(SINK, list(partitions), time_of(at_ms)),
             )
         )
+        await self._save(at_ms)
 
     async def close(self) -> None:
         delivering, self._delivering, self._dispatcher = self._delivering, None, None

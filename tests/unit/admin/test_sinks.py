@@ -12,7 +12,7 @@ from wallet_engine.routing.following import FollowerInfo
 def test_partitions_are_those_of_whoever_has_claimed_them(tmp_path: Path) -> None:
     with closing(make_map(tmp_path / "map.json", 4)) as directory:
         assert sinks_of(directory, {0: 5, 1: 5, 2: 5, 3: None}) == ()
-        directory.followers.note("history", {0: 5, 1: 3})
+        directory.followers.note("history", {0: 2, 1: 3}, {0: 5, 1: 3})
         (idle,) = sinks_of(directory, {0: 5, 1: 5, 2: 4, 3: 0})
         assert (idle.sink, idle.members, idle.unclaimed, idle.lag_entries) == ("history", (), (0, 1, 2, 3), 6)
         for name in ("f1", "f2"):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from unit.admin.made import txid
 from unit.deciding.test_decider import PARTITIONS, Journal, opened, paid
 
 from wallet_engine.deciding import decider
@@ -12,6 +13,39 @@ from wallet_engine.deciding.sink import OracleSink
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.file_tree import FileTree
 from wallet_engine.telemetry.metrics import Metrics
+
+
+def test_a_partition_without_a_checkpoint_is_read_again_from_its_first_entry(tmp_path: Path) -> None:
+    """It differed before the first one; the journal was told that all its entries may go."""
+
+    async def main() -> None:
+        tree = FileTree(tmp_path / "map.json")
+        sink = OracleSink(tmp_path / "oracle", Directory(tree), PARTITIONS, ends, origin, Metrics())
+        await sink.start()
+        journal = Journal()
+        await sink.take(
+            [*opened(journal, (0, "ann"), (1, "bob")), journal.entry(1, f"+ t {txid(1)} bob @fees 500 USD")]
+        )
+        assert sink.resumes_after() == dict.fromkeys(range(PARTITIONS), 0)
+        await sink.close()
+        assert sink.resumes_after() == dict.fromkeys(range(PARTITIONS), 0) | {0: 1}
+        sink._checkpoints.close()
+        another = OracleSink(tmp_path / "oracle", Directory(tree), PARTITIONS, ends, origin, Metrics())
+        await another.start()
+        found = await another.positions(range(PARTITIONS))
+        assert {partition: at.seq for partition, at in found.items()} == sink.resumes_after()
+        assert another.resumes_after() == sink.resumes_after()
+        await another.close()
+        another._checkpoints.close()
+        tree.close()
+
+    async def ends() -> tuple[Mapping[int, int], bool]:
+        return {}, True
+
+    async def origin(partition: int, seq: int) -> str:
+        return f"{partition}.{seq}"
+
+    asyncio.run(main())
 
 
 def test_g14_an_unforeseen_error_does_not_end_the_search_for_missing_ends(

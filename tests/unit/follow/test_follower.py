@@ -78,6 +78,9 @@ class ListSink:
             self.kept.setdefault(each.partition, []).append(each.seq)
         self._taken = []
 
+    def resumes_after(self) -> Mapping[int, int] | None:
+        return None
+
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
         self.current |= set(partitions)
 
@@ -124,6 +127,22 @@ def test_each_entry_comes_once_in_order_also_behind_failures(tmp_path: Path, fai
         asyncio.run(follow(tree, ListFeed(ends), sink, lambda _: sink.current == {0, 1, 2, 3}))
         assert sink.kept == {p: list(range(1, end + 1)) for p, end in ends.items() if end}
         assert Followers(tree).seqs() == {"list": ends}
+
+
+class Folding(ListSink):
+    """A sink that would read its partitions again from an earlier place."""
+
+    def resumes_after(self) -> Mapping[int, int]:
+        return {0: 2, 1: 9}
+
+
+def test_g9_what_a_new_process_would_read_again_is_not_noted_as_kept(tmp_path: Path) -> None:
+    """The journal may remove what is noted; and what was taken is told too, for `status` and `doctor`."""
+    ends, sink = {0: 3, 1: 1, 2: 700, 3: 0}, Folding()
+    with closing(FileTree(tmp_path / "map.json")) as tree:
+        asyncio.run(follow(tree, ListFeed(ends), sink, lambda _: sink.current == {0, 1, 2, 3}))
+        assert Followers(tree).seqs() == {"list": {0: 2, 1: 1, 2: 0, 3: 0}}
+        assert Followers(tree).taken() == {"list": ends}
 
 
 def test_a_fork_stops_its_partition_and_no_other(tmp_path: Path) -> None:

@@ -267,6 +267,11 @@ def test_followers_say_how_far_they_are(directory: Directory) -> None:
     followers.note("webhooks", {0: 5})
     followers.note("history", {3: 20})
     assert followers.seqs() == {"history": {0: 0, 3: 20}, "webhooks": {0: 5}}
+    assert followers.taken() == followers.seqs()
+    followers.note("webhooks", {0: 4}, {0: 9})
+    assert (followers.seqs()["webhooks"], followers.taken()["webhooks"]) == ({0: 4}, {0: 9})
+    followers.note("webhooks", {0: 5}, {0: 5})
+    assert followers.taken()["webhooks"] == {0: 5}
     followers.forget("history")
     followers.forget("history")
     assert followers.seqs() == {"webhooks": {0: 5}}

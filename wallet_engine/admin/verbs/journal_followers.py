@@ -15,7 +15,7 @@ from wallet_engine.domain.errors import ConfigError
     help="Keep nothing for this follower any more. If it runs, it registers again.",
 )
 def followers(session: Session, forget: str | None) -> None:
-    """Show how far each follower of the journal's feed has taken entries, running or not.
+    """Show the entries that each follower of the journal's feed has taken and never reads again, running or not.
 
     Segments stay on disk until every follower listed here has taken them. Use --forget for one that is gone for good;
     if it comes back, it reads removed segments from the archive.
