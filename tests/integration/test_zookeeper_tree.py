@@ -28,6 +28,7 @@ from wallet_engine.routing.tree import (
     StoreUnavailable,
     Tree,
     TreeError,
+    Version,
     VersionConflict,
 )
 from wallet_engine.routing.zookeeper import ZooKeeperTree
@@ -190,6 +191,19 @@ class TestConformance:
         assert tree.get("/a") == Node(b"2", 2)
         with pytest.raises(NodeMissing, match="/b"):
             tree.set("/b", b"", 0)
+
+    def test_set_can_compare_the_version_of_another_node_too(self, tree: Tree, other: Tree) -> None:
+        tree.create("/a", b"0")
+        tree.create("/b", b"0")
+        assert tree.set("/a", b"1", 0, beside=Version("/b", 0)) == 1
+        assert other.set("/b", b"1", 0) == 1
+        with pytest.raises(VersionConflict, match=r"/b (was changed|is at version 1)"):
+            tree.set("/a", b"lost", 1, beside=Version("/b", 0))
+        with pytest.raises(VersionConflict, match=r"/a (was changed|is at version 1)"):
+            tree.set("/a", b"lost", 0, beside=Version("/b", 1))
+        with pytest.raises(NodeMissing, match="/c"):
+            tree.set("/a", b"lost", 1, beside=Version("/c", 0))
+        assert other.get("/a") == Node(b"1", 1)
 
     def test_delete_compares_the_version_if_given_one(self, tree: Tree) -> None:
         tree.create("/a/b", b"")

@@ -16,6 +16,7 @@ from wallet_engine.routing.tree import (
     NodeMissing,
     StoreUnavailable,
     Unsubscribe,
+    Version,
     VersionConflict,
     check_path,
 )
@@ -147,7 +148,11 @@ class SimTree:
             self._keeper.owners[path] = self._loop
         self._keeper.changed()
 
-    def set(self, path: str, data: bytes, version: int) -> int:
+    def set(self, path: str, data: bytes, version: int, *, beside: Version | None = None) -> int:
+        if beside is not None:
+            other = self.get(beside.path)
+            if other is None or other.version != beside.version:
+                raise VersionConflict(beside.path)
         node = self.get(path)
         if node is None:
             raise NodeMissing(path)

@@ -15,7 +15,7 @@ from wallet_engine.admin.moving.driver import Driver, Undone
 from wallet_engine.domain.errors import Corruption, WalletError
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.moves import MOVES, Moves
-from wallet_engine.routing.tree import HeldLock, Node, StoreUnavailable
+from wallet_engine.routing.tree import HeldLock, Node, StoreUnavailable, Version
 
 #: The names that the driver reports after its steps.
 STEPS: Final = (
@@ -65,8 +65,8 @@ class AdminTree:
     def create(self, path: str, data: bytes, *, ephemeral: bool = False) -> None:
         self._asked(lambda: self._tree.create(path, data, ephemeral=ephemeral))
 
-    def set(self, path: str, data: bytes, version: int) -> int:
-        return int(self._asked(lambda: self._tree.set(path, data, version)))
+    def set(self, path: str, data: bytes, version: int, *, beside: Version | None = None) -> int:
+        return int(self._asked(lambda: self._tree.set(path, data, version, beside=beside)))
 
     def delete(self, path: str, version: int | None = None) -> None:
         self._asked(lambda: self._tree.delete(path, version))

@@ -2,9 +2,9 @@
 
 The list of members decides how many copies a recovery must hear. So no copy may give a receipt while the list
 changes. Under the locks of all shards, the new copy fences the old copies, takes over the best chain of every
-partition and marks it. Only then it replaces the list, in one compare-and-set. The partitions serve again
-after the next recovery, which is the first to count the new copy. That takes well under a second; the copy
-fetches older entries beforehand, while payments go on.
+partition and marks it. Only then it replaces the list, in one transaction that fails if the map has changed. The
+partitions serve again after the next recovery, which is the first to count the new copy. That takes well under a
+second; the copy fetches older entries beforehand, while payments go on.
 
 Replacing a copy whose disk is lost needs this even more. If it receipted entries together with one other
 copy, only that other copy still has them, so it must have been heard.
@@ -203,13 +203,16 @@ class _Joining:
             self._copy.writer.mark_base(partition, epoch)
         self._commit.sync()
         # This process may have been stopped: then a recovery of the old members has gone on, perhaps with the copy that
-        # is to be replaced, and its entries must be heard of first.
+        # is to be replaced, and its entries must be heard of first. It raises epochs before: the list is replaced
+        # only with this very map.
         now = await asyncio.to_thread(self._directory.partition_map)
         if not all(lock.held for lock in held) or any(now.epoch_of(p) != epoch for p, epoch in ballots):
             raise OSError("another recovery has begun since the copies were fenced")
         kept = [name for name in members.copies if name != self._replaces]
         await asyncio.to_thread(
-            self._directory.replace_members, members, (*kept, self._copy.journal_id), self._replaces
+            self._directory.replace_members,
+            *(members, (*kept, self._copy.journal_id), self._replaces),
+            beside=now,
         )
 
     async def _take_best(self, peers: list[Peer], states: list[Standings], epochs: dict[int, int]) -> None:

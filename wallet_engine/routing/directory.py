@@ -66,6 +66,7 @@ from wallet_engine.routing.tree import (
     NodeMissing,
     Tree,
     Unsubscribe,
+    Version,
     VersionConflict,
 )
 from wallet_engine.routing.zookeeper import SESSION_TIMEOUT_S, Credentials, ZooKeeperTree
@@ -265,16 +266,24 @@ class Directory:
         text = decode(node.data, MembersText, MEMBERS)
         return Members(node.version, text.copies, text.replaced)
 
-    def replace_members(self, old: Members, copies: Iterable[str], replaced: str | None = None) -> Members:
+    def replace_members(
+        self,
+        old: Members,
+        copies: Iterable[str],
+        replaced: str | None = None,
+        *,
+        beside: PartitionMap | None = None,
+    ) -> Members:
         """Replace `old` by these copies, and add `replaced` to those that never count again.
 
-        Raises `VersionConflict` when `old` is outdated.
+        Raises `VersionConflict` when `old`, or the map `beside` it, is outdated.
         """
         named = tuple(sorted({check_name(name, "journal id") for name in copies}))
         gone = old.replaced if replaced is None else (*old.replaced, replaced)
         data = encode(MembersText(named, gone))
         if old.version >= 0:
-            return Members(self.tree.set(MEMBERS, data, old.version), named, gone)
+            same = None if beside is None else Version(MAP, beside.version)
+            return Members(self.tree.set(MEMBERS, data, old.version, beside=same), named, gone)
         try:
             self.tree.create(MEMBERS, data)
         except NodeExists:

@@ -27,6 +27,7 @@ from wallet_engine.routing.tree import (
     NodeNotEmpty,
     StoreUnavailable,
     TreeError,
+    Version,
     VersionConflict,
     check_path,
     parents_of,
@@ -90,11 +91,13 @@ class FileTree(WatchingTree):
         self._file.change(edit)
         self._wake()
 
-    def set(self, path: str, data: bytes, version: int) -> int:
+    def set(self, path: str, data: bytes, version: int, *, beside: Version | None = None) -> int:
         check_path(path)
         self._check_open()
 
         def edit(nodes: dict[str, Stored]) -> int:
+            if beside is not None:
+                _expect(nodes, *beside)
             nodes[path] = replace(_expect(nodes, path, version), data=data, version=version + 1)
             return version + 1
 

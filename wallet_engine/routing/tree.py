@@ -7,7 +7,7 @@ embedded mode, `FileTree`.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from wallet_engine.domain.errors import WalletError
 
@@ -68,6 +68,13 @@ class HeldLock(Protocol):
         ...
 
 
+class Version(NamedTuple):
+    """A node at one version."""
+
+    path: str
+    version: int
+
+
 class Tree(Protocol):
     """Synchronous and thread-safe. Every call is bounded in time and may raise `StoreUnavailable`.
 
@@ -88,8 +95,11 @@ class Tree(Protocol):
         """
         ...
 
-    def set(self, path: str, data: bytes, version: int) -> int:
-        """Compare and set; the new version. Raises `VersionConflict`, `NodeMissing`."""
+    def set(self, path: str, data: bytes, version: int, *, beside: Version | None = None) -> int:
+        """Compare and set; the new version. `beside`: only while another node has this version.
+
+        Raises `VersionConflict`, `NodeMissing`.
+        """
         ...
 
     def delete(self, path: str, version: int | None = None) -> None:

@@ -37,11 +37,12 @@ from wallet_engine.routing.tree import (
     NotAllowed,
     StoreUnavailable,
     TreeError,
+    Version,
     VersionConflict,
     check_path,
 )
 from wallet_engine.routing.watches import Touch, WatchingTree
-from wallet_engine.routing.zookeeper_answers import LOST, MEANING, refusal
+from wallet_engine.routing.zookeeper_answers import LOST, MEANING, refusal, set_async, stat_of
 from wallet_engine.routing.zookeeper_tls import why_unopened, zookeeper_tls
 
 logger = logging.getLogger(__name__)
@@ -51,9 +52,8 @@ _NOISE: Final = f"{__name__}.kazoo"
 SESSION_TIMEOUT_S: Final = 10.0
 #: The longest that a call waits for an answer; not at all once the store was away for as long.
 ANSWER_WAIT_S_MAX: Final = 3.0
-#: The longest that opening waits for a first answer of one server: an ensemble that elects its leader takes a second or
-#: two, and a person who gave a wrong address should not wait for a whole session timeout to learn it. Of several
-#: servers the first one tried may have vanished from the network, which takes that timeout to find out.
+#: The longest that opening waits for a first answer of one server: to elect a leader takes a second or two, and someone
+#: who gave a wrong address should not wait for a whole session timeout. Of several servers the first may have vanished.
 OPEN_WAIT_S_MAX: Final = 5.0
 _RECONNECT_S_MAX: Final = 1.0
 _RETRY_S: Final = 1.0
@@ -146,10 +146,11 @@ class ZooKeeperTree(WatchingTree):
             self._ephemerals[path] = data
         self._wake()  # the session may have ended between the two lines above
 
-    def set(self, path: str, data: bytes, version: int) -> int:
+    def set(self, path: str, data: bytes, version: int, *, beside: Version | None = None) -> int:
         check_path(path)
         with self._own:
-            stat = self._write(path, lambda: self._client.set_async(path, data, version))
+            answer = self._write(path, lambda: set_async(self._client, path, data, version, beside))
+            stat = stat_of(answer, path, beside)
             if path in self._ephemerals:
                 self._ephemerals[path] = data
         return int(stat.version)

@@ -1,8 +1,10 @@
-"""Maps ZooKeeper's refusals to errors of a tree, and to words."""
+"""Maps ZooKeeper's refusals to errors of a tree, and to words; and the one request that has several steps."""
 
-from typing import Final
+from typing import Any, Final
 
 from kazoo import exceptions as kazoo_errors
+from kazoo.client import KazooClient
+from kazoo.protocol.states import ZnodeStat
 
 from wallet_engine.routing.tree import (
     NodeExists,
@@ -11,6 +13,7 @@ from wallet_engine.routing.tree import (
     NotAllowed,
     StoreUnavailable,
     TreeError,
+    Version,
     VersionConflict,
 )
 
@@ -30,8 +33,31 @@ MEANING: Final[dict[type[TreeError], str]] = {
     NotAllowed: "may not be changed like this: give --zookeeper-user and --zookeeper-password-file of a role that may",
     TreeError: "would be below an ephemeral node",
 }
+#: Why the other steps of a refused transaction were not done.
+_OTHERS: Final = (kazoo_errors.RolledBackError, kazoo_errors.RuntimeInconsistency)
 #: The connection broke during the call: it is unknown whether the call was carried out.
 LOST: Final = (kazoo_errors.ConnectionLoss, kazoo_errors.SessionExpiredError)
+
+
+def set_async(client: KazooClient, path: str, data: bytes, version: int, beside: Version | None) -> Any:
+    """Ask to set a node. With `beside` it is a transaction; its answer is for `stat_of`."""
+    if beside is None:
+        return client.set_async(path, data, version)
+    both = client.transaction()
+    both.check(*beside)
+    both.set_data(path, data, version)
+    return both.commit_async()
+
+
+def stat_of(answer: Any, path: str, beside: Version | None) -> ZnodeStat:
+    """The node's new state from the answer to `set_async`. Raises `TreeError` for what refused the transaction."""
+    if beside is None:
+        return answer
+    for name, result in zip((beside.path, path), answer, strict=True):
+        # A step before the refused one is rolled back, and one after it is not tried.
+        if isinstance(result, Exception) and not isinstance(result, _OTHERS):
+            raise refusal(name, result)
+    return answer[-1]
 
 
 def refusal(path: str, error: kazoo_errors.KazooException) -> TreeError:
