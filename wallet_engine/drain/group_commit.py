@@ -71,8 +71,8 @@ class GroupCommit:
         """Put fetched entries into the next group; call it inside `gathering`.
 
         The future is done when they are durable and receipted. It raises `Fork` when entries do not continue a chain,
-        and `Corruption` when they are too long (neither are written), `Unconfirmed` when entries are durable but not
-        receipted yet, and an `ExceptionGroup` of these for several partitions.
+        and `Corruption` when they are too long or unreadable (none of these are written), `Unconfirmed` when entries
+        are durable but not receipted yet, and an `ExceptionGroup` of these for several partitions.
         """
         done: asyncio.Future[None] = self._loop.create_future()
         self._plan()
@@ -237,7 +237,11 @@ class GroupCommit:
         """
         refused: dict[int, WalletError] = {}
         for partition, payload in entries:
-            header = parse_header(payload)
+            try:
+                header = parse_header(payload)
+            except Corruption as error:
+                refused.setdefault(partition, error)
+                continue
             try:
                 self._writer.append(partition, payload, header)
             except Fork as fork:

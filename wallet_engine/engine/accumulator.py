@@ -168,6 +168,16 @@ class Accumulator:
         self.batch = batch = Batch(self.partition, operations, items, self._issued_s)
         return batch
 
+    def part(self, batch: Batch, issued_ms: int) -> bytes:
+        """See `Batch.part`. What does not fit goes back to the head of the queue."""
+        currencies = self.currencies if batch.wants_all_currencies else ()
+        try:
+            return batch.part(self.keys, self.epoch, issued_ms, self.window, currencies, self.limits)
+        finally:
+            if batch.rest is not None:
+                self.queue_first(batch.rest)
+                batch.rest = None
+
     def _most(self) -> int:
         """How many of the queued operations one call takes, at least one."""
         weight = 0

@@ -24,7 +24,7 @@ from wallet_engine.engine.lookout import Lookout
 from wallet_engine.engine.observer import Observer
 from wallet_engine.engine.passage import Passage
 from wallet_engine.engine.prober import probe
-from wallet_engine.engine.refusals import ScriptRefusal, error_in, refusal_in
+from wallet_engine.engine.refusals import ScriptRefusal, batch_refusal_in, error_in
 from wallet_engine.engine.riders import Riders
 from wallet_engine.engine.wave import Wave
 from wallet_engine.engine.written import Written
@@ -161,17 +161,11 @@ class Engine:
             self._give_up(accumulator, batch, ScriptRefusal("FORGOTTEN", str(accumulator.window)))
             return
         lane = self.cluster.lanes.get(accumulator.shard)
-        part = batch.part(
-            accumulator.keys,
-            accumulator.epoch,
-            lane.clock.ms_at(batch.issued_s) if lane is not None else 0,
-            accumulator.window,
-            accumulator.currencies if batch.wants_all_currencies else (),
-            accumulator.limits,
-        )
-        if batch.rest is not None:
-            accumulator.queue_first(batch.rest)
-            batch.rest = None
+        try:
+            part = accumulator.part(batch, lane.clock.ms_at(batch.issued_s) if lane is not None else 0)
+        except Exception as error:  # a bug in one operation must not leave the other batches unsent
+            self._give_up(accumulator, batch, ScriptRefusal("UNPACKED", repr(error)))
+            return
         batch.epoch = accumulator.epoch
         call = filling.pop(batch.extended, None)
         if call is not None and not call.takes(batch):
@@ -202,10 +196,9 @@ class Engine:
             if call.is_good:  # packing the next ones takes time
                 lane.flush()
         except (NotSent, KeyError):
+            why = f"shard {call.shard} is not reachable"
             for accumulator, batch in call.batches:
-                self._put_back(
-                    accumulator, batch, Condition.UNREACHABLE, f"shard {call.shard} is not reachable"
-                )
+                self._put_back(accumulator, batch, Condition.UNREACHABLE, why)
 
     def _on_reply(self, call: Call, reply: Any) -> None:
         """Pass each batch its answer. An error for the whole call is the answer to each of its partitions."""
@@ -213,13 +206,15 @@ class Engine:
         seconds = self._loop.time() - call.sent_s
         if type(reply) is list:
             self._observer.applied(call.shard, call.operations, seconds)
-        answers = reply if type(reply) is list else repeat(reply, len(call.batches))
+        count = len(call.batches)
+        answers = reply if type(reply) is list and len(reply) == count else repeat(reply, count)
         try:
             for (accumulator, batch), answer in zip(call.batches, answers, strict=True):
                 try:
                     self._on_answer(accumulator, batch, answer)
                 except Exception as error:  # a bug in one batch must not leave the others without an answer
                     failure = failure or error
+                    self._on_bug(accumulator, batch, error)
         finally:
             self._written.answered()
         if failure is not None:
@@ -236,9 +231,15 @@ class Engine:
         elif error := error_in(answer):
             self._on_error(accumulator, batch, error)
         else:
-            refusal = refusal_in(answer)
-            assert refusal is not None, answer
-            self._on_refusal(accumulator, batch, refusal)
+            self._on_refusal(accumulator, batch, batch_refusal_in(answer))
+
+    def _on_bug(self, accumulator: Accumulator, batch: Batch, error: Exception) -> None:
+        """A batch whose answer is not understood holds neither its callers nor its partition up for ever."""
+        log.critical("the answer to a batch was not taken", batch=repr(batch), exc_info=error)
+        if accumulator.batch is batch:
+            self.tracker.forget(batch.nonce)
+            self._answered(accumulator)
+            batch.fail(Outage("outcome_unknown", "internal error: the answer was not understood"))
 
     def _on_applied(self, accumulator: Accumulator, batch: Batch, reply: bytes) -> None:
         batch.accept(reply)
@@ -250,9 +251,8 @@ class Engine:
             self._release(accumulator)
         elif self.lookout.troubles:
             self.lookout.passed(accumulator)
-        if (
-            batch.durable or batch.seq == 0
-        ):  # the receipt was faster than the reply, or there is no entry at all
+        # The receipt was faster than the reply, or there is no entry at all.
+        if batch.durable or batch.seq == 0:
             self.tracker.forget(batch.nonce)
             self._answered(accumulator)
             batch.commit()

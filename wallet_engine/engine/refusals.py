@@ -37,7 +37,7 @@ def error_in(answer: Any) -> Refusal | None:
     """The error of Redis for the whole call or for this partition; None if the script itself answered."""
     if isinstance(answer, hiredis.ReplyError):
         return refusal_of(str(answer))
-    if type(answer) is list and answer[0] == b"ERROR":
+    if type(answer) is list and len(answer) > 2 and answer[0] == b"ERROR":
         return refusal_inside(answer[1].decode(errors="replace"), bool(answer[2]))
     return None
 
@@ -48,3 +48,11 @@ def refusal_in(reply: Sequence[Any]) -> ScriptRefusal | None:
     if code == b"OK":
         return None
     return ScriptRefusal(code.decode(), shown.decode() if isinstance(shown, bytes) else str(shown))
+
+
+def batch_refusal_in(answer: Any) -> ScriptRefusal:
+    """The refusal in the answer to a batch. Raises `ValueError`: what is no refusal there is no answer at all."""
+    refusal = refusal_in(answer) if type(answer) is list and len(answer) > 1 else None
+    if refusal is None:
+        raise ValueError(f"no answer to a batch: {answer!r}")
+    return refusal

@@ -221,6 +221,24 @@ def test_g9_a_fetched_entry_that_is_too_long_stops_no_other_shard(writer: Journa
     run(writer, scene)
 
 
+def test_g9_a_fetched_entry_that_cannot_be_read_stops_no_other_shard(writer: JournalWriter) -> None:
+    """It ended the process, and that of the next start, as if the disk had failed."""
+
+    async def scene(s: Scene) -> None:
+        other = entry(1, partition=PARTITION + 1)
+        with s.commit.gathering():
+            done = s.commit.add([(PARTITION, from_stream(b"no header", entry(1)[2]))])
+            healthy = s.commit.add([(PARTITION + 1, from_stream(*other[1:]))])
+        with pytest.raises(Corruption, match="not a journal entry"):
+            await done
+        with pytest.raises(Unconfirmed):
+            await healthy
+        assert (writer.position(PARTITION).seq, writer.position(PARTITION + 1).seq) == (0, 1)
+        assert not s.commit.failed.done()
+
+    run(writer, scene)
+
+
 def test_a_group_waits_for_what_is_being_fetched(writer: JournalWriter) -> None:
     async def scene(s: Scene) -> None:
         with s.commit.gathering():

@@ -510,6 +510,54 @@ def test_a_bug_that_one_batch_meets_leaves_no_other_out() -> None:
         with pytest.raises(ValueError, match="unpack"):
             bench.answer(0, reply)
         bench.receipts(0)
-        assert bench.said() == [{""}, {"+"}, {"+"}]
+        assert bench.said() == [{"outcome_unknown"}, {"+"}, {"+"}]
+
+    run(check)
+
+
+@pytest.mark.parametrize("answer", [[b"OK", b""], [], None, 7, b"no header", [b"ERROR"]])
+def test_g9_an_answer_that_nobody_understands_holds_nothing_up(answer: Any) -> None:
+    """The callers waited for ever, and the partition took nothing any more."""
+
+    async def check(bench: Bench) -> None:
+        await bench.submit(1, 1)
+        good = bench.applied(0)[1]
+        with pytest.raises(ValueError, match=r"no answer to a batch|unpack"):  # it is loud
+            bench.answer(0, [answer, good])
+        assert bench.said()[0] == {"outcome_unknown"}
+        bench.receipts(0)
+        assert bench.said()[1] == {"+"}
+        assert not bench.engine._awaiting
+        await bench.submit(1)
+        bench.answer(1, bench.applied(1))
+        bench.receipts(1)
+        assert bench.said()[0] == {"outcome_unknown", "+"}
+
+    run(check)
+
+
+def test_g9_too_few_answers_hold_nothing_up() -> None:
+    async def check(bench: Bench) -> None:
+        await bench.submit(1, 1)
+        with pytest.raises(ValueError, match="no answer to a batch"):
+            bench.answer(0, bench.applied(0)[:1])
+        assert bench.said() == [{"outcome_unknown"}, {"outcome_unknown"}]
+
+    run(check)
+
+
+def test_g9_an_operation_that_cannot_be_packed_holds_nothing_up() -> None:
+    """The other batches of its wave were never sent, and nobody was told."""
+
+    async def check(bench: Bench) -> None:
+        bad = Waiter()
+        bench.engine.submit(1, ("?", "A" * 22, "alice", "bob", 1, "USD", "", ""), bad, bench.engine.now_s())
+        await bench.submit(1, 1, 1)
+        assert bad.said == "partition_unavailable"
+        assert [(partition, count) for partition, count, _ in bench.parts(0)] == [(0, 1), (2, 1)]
+        bench.answer(0, bench.applied(0))
+        bench.receipts(0)
+        await bench.submit(0, 1)
+        assert [(partition, count) for partition, count, _ in bench.parts(1)] == [(1, 1)]
 
     run(check)

@@ -19,7 +19,7 @@ from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.operation import Words
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.conditions import Condition, condition_of, condition_of_error
-from wallet_engine.engine.refusals import error_in, refusal_in
+from wallet_engine.engine.refusals import batch_refusal_in, error_in
 from wallet_engine.journal.link_client import LinkClient
 from wallet_engine.journal.receipts_tracker import ReceiptTracker
 from wallet_engine.redis_store.apply_call import apply_command
@@ -247,8 +247,7 @@ class _Probing:
                     copy.tracker.request_recovery(one.shard, refusal.text)
             one.condition, one.detail = condition_of_error(refusal), refusal.text
         elif type(reply) is list:
-            refused = refusal_in(reply)
-            assert refused is not None, reply
+            refused = batch_refusal_in(reply)
             one.condition, one.detail = condition_of(refused), _refusal_text(refused.code, refused.shown)
 
     def _confirm(self, one: _Try, journal_id: str) -> None:
