@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.dev_process import DevCluster
+from support.dev_process import DevCluster, json_admin
 from support.journal_copies import admin, lags
 from support.paying import Paying
 from support.replicated import wait_until
+from support.secured import password_file
 from support.verification import verified
 from support.wallet_api import WalletApi, new_id
 
 from wallet_engine.admin.verbs.status import VERSIONS_DIFFER
 from wallet_engine.app.versions import OWN_VERSIONS
+from wallet_engine.history.database import migrations
 
 REPOSITORY = Path(__file__).parents[2]
 #: Where there is no release yet: the last commit whose entries are of rules 2.
@@ -63,7 +65,7 @@ def cluster(tmp_path: Path, code: Path) -> Iterator[DevCluster]:
         shards=2,
         partitions=8,
         apis=2,
-        extra=("--journals", "3"),
+        extra=("--journals", "3", "--history"),
         environ={"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"},
     )
     try:
@@ -97,7 +99,23 @@ def replaced(cluster: DevCluster, process: dict[str, Any], kind: str, key: str, 
     wait_until(there, f"{name} is of this version")
 
 
-def test_g9_no_answered_payment_is_lost_and_none_is_made_twice(cluster: DevCluster, code: Path) -> None:
+def set_users(cluster: DevCluster, folder: Path, *users: str) -> None:
+    """As with Redis users; `dev` here uses none."""
+    flags = [f"--{user}-password-file={password_file(folder, user, 'x' * 64)}" for user in users]
+    assert set(asked(cluster, "redis", "acl", "--apply", *flags)["nodes"]) == {
+        node["address"] for node in cluster.processes("redis")
+    }
+
+
+def asked(cluster: DevCluster, *words: str) -> dict[str, Any]:
+    status, found = json_admin(cluster, *words)
+    assert status == 0, found
+    return found
+
+
+def test_g9_no_answered_payment_is_lost_and_none_is_made_twice(
+    cluster: DevCluster, code: Path, tmp_path: Path
+) -> None:
     with WalletApi(cluster.url, 8) as api:
         payer, nobody, declined = api.account(1, "5.00"), api.name(5), new_id()
         assert api.pay(payer, nobody, "1.00", transaction_id=declined).json()["code"] == "account_not_found"
@@ -112,9 +130,16 @@ def test_g9_no_answered_payment_is_lost_and_none_is_made_twice(cluster: DevClust
             wait_until(lambda before=before: books.answers["success"] > before + 50, "payments go on")
         warnings = json.loads(admin(cluster, "status").stdout)["warnings"]
         assert any(VERSIONS_DIFFER in warning for warning in warnings), warnings
+        set_users(cluster, tmp_path, "journal")
+        (follower,) = cluster.processes("follower")
+        os.kill(follower["pid"], signal.SIGTERM)
+        cluster.wait_replaced(follower["pid"])
+        migrated = asked(cluster, "history", "migrate")
+        assert migrated["version_before"] < migrated["version"] == max(migrations())
         for process in cluster.processes("api"):
             replaced(cluster, process, "services", "address", process["address"])
             cluster.wait_ready()
+        set_users(cluster, tmp_path, "api", "admin")
     paying.check()
     print(books.answers)
     with WalletApi(cluster.url, 8) as api:
@@ -122,5 +147,8 @@ def test_g9_no_answered_payment_is_lost_and_none_is_made_twice(cluster: DevClust
         assert (again["code"], api.balance(payer)) == ("account_not_found", "5.00")
         fresh = api.pay(payer, nobody, "1.00").json()
         assert "the receiver's account" in fresh["detail"]
+    asked(cluster, "history", "rebuild", "--wait")  # the previous version told less
+    assert asked(cluster, "history", "verify")["differences"] == []
     assert json.loads(admin(cluster, "status").stdout)["warnings"] == []
+    assert not [found for found in asked(cluster, "doctor")["findings"] if found["severity"] == "error"]
     verified(cluster, VERIFY_S_MAX)

@@ -67,7 +67,15 @@ WALKED_BY: Final = {
         "wallet-admin switchover --to": _SWITCHED,
         "wallet-admin rebalance --primaries": _EVENED,
     },
-    "Upgrade": {"": _UPGRADED},
+    "Upgrade": {
+        "wallet-admin redis acl --apply --journal-password-file": _UPGRADED,
+        "wallet-admin history migrate": _UPGRADED,
+        "wallet-admin history verify": _UPGRADED,
+        "wallet-admin history rebuild --wait": _UPGRADED,
+        "wallet-admin redis acl --admin-password-file --api-password-file --apply": _UPGRADED,
+        "wallet-admin status": _UPGRADED,
+        "wallet-admin doctor": _UPGRADED,
+    },
     "Lost journal disk": {
         "wallet-admin journal info": _A_COPY,
         "wallet-admin doctor": _A_COPY,
