@@ -47,15 +47,24 @@ $(PY):
 venv-package:
 	$(call install_packages,python3-venv)
 
-# What is installed is locked, with hashes, what builds this package too: nothing else is fetched, and pip need not
-# work out what belongs together. Of what only tests need, what they import is compiled when they do.
+# What is installed is locked, with hashes, what builds this package too: nothing else is fetched, and nothing need work
+# out what belongs together. uv fetches and unpacks packages side by side. It does not read pip's configuration, so where
+# only that knows the way to the packages, pip installs them.
+define install
+	@echo "installing $(1)"; \
+	$(PIP) --require-hashes --only-binary uv -r <(sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.lock) && \
+	$(PY) -m uv pip install --quiet --no-cache --python $(PY) --no-deps --require-hashes $(2) -r $(1) || \
+	{ echo "pip tries it:"; $(PIP) --no-deps --require-hashes -r $(1); }
+endef
+
 $(RUN_STAMP): pyproject.toml requirements.lock | $(PY)
-	$(PIP) --no-deps --require-hashes -r requirements.lock
+	$(call install,requirements.lock,--compile-bytecode)
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Of what only tests need, what they import is compiled when they do.
 $(DEV_STAMP): $(RUN_STAMP) requirements-dev.lock
-	$(PIP) --no-deps --no-compile --require-hashes -r requirements-dev.lock
+	$(call install,requirements-dev.lock)
 	@touch $@
 
 .PHONY: lock
