@@ -260,6 +260,34 @@ def test_a_statement_adds_up(api: WalletApi) -> None:
     assert reply.headers["wallet-as-of"] == reply.json()["as_of"]["at"]
 
 
+def test_a_statement_of_a_system_account_adds_up_line_by_line(api: WalletApi) -> None:
+    """Each line told the balance of its partition alone."""
+    accounts = [opened(api, partition, "7.00") for partition in (1, 5, 9)]
+    for account in accounts:
+        listed(api, account, 1)
+    path = "/v1/accounts/@bank/statement?currency=USD"
+    found = api.get(path).json()
+    running = minor(found["opening_balance"])
+    for line in found["lines"]:
+        running += minor(line["amount"])
+        assert minor(line["balance_after"]) == running
+    assert minor(found["closing_balance"]) == running
+    rows = list(csv.DictReader(io.StringIO(api.get(f"{path}&format=csv").body.decode())))
+    assert rows[-1]["balance_after"] == rows[-2]["balance_after"]
+
+
+def test_times_at_the_ends_of_the_calendar(api: WalletApi) -> None:
+    """The last one was rounded up to a year that no date has: 500; and year 1 was told without its zeros."""
+    ann = opened(api, 6, "100.00")
+    listed(api, ann, 1)
+    span = "from=0001-01-01T00:00:00Z&to=9999-12-31T23:59:59.9999Z"
+    found = api.get(f"/v1/accounts/{ann}/statement?currency=USD&{span}").json()
+    assert (found["from"], found["to"]) == ("0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z")
+    assert found["closing_balance"] == "100.00"
+    for path in (f"/v1/accounts/{ann}/transactions?{span}", f"/v1/transfers?reference=x&{span}"):
+        assert api.get(path).status == 200
+
+
 def test_a_balance_of_then(api: WalletApi) -> None:
     ann, bob = opened(api, 8, "100.00"), opened(api, 9)
     before = listed(api, ann, 1)[0]["at"]

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ from wallet_engine.domain.oracle_state import PartitionState
 from wallet_engine.history import books, ends, legs, reader, rows
 from wallet_engine.history import sink as sink_module
 from wallet_engine.history.clearing import clear
-from wallet_engine.history.database import HistoryUnavailable, check_version, connect, migrate
+from wallet_engine.history.database import HistoryUnavailable, check_version, connect, make_months, migrate
 from wallet_engine.history.ends import Matched
+from wallet_engine.history.facts import TYPES
 from wallet_engine.history.pieces import PIECE_MAX
-from wallet_engine.history.reader import Behind, HistoryReader
+from wallet_engine.history.reader import Behind, HistoryReader, Listing
 from wallet_engine.history.sink import HistorySink, TakenOver
 from wallet_engine.journal.feed import DirectoryFeed, FeedEntry, partitions_from_start
 from wallet_engine.routing.homes import Homes
@@ -476,6 +477,106 @@ def test_a_balance_of_a_moment_is_told_once_the_moment_is_over(
         await history.close()
 
     asyncio.run(main())
+
+
+async def told(url: str, ask: Callable[[HistoryReader], Awaitable[Any]], partitions: int = 2) -> Any:
+    """What `ask` returns for a reader."""
+    history = HistoryReader(url, Homes(partitions))
+    try:
+        return await ask(history)
+    finally:
+        await history.close()
+
+
+def caught_up(url: str, partitions: Sequence[int], at_ms: int) -> None:
+    async def main() -> None:
+        sink = HistorySink(url)
+        await sink.start()
+        await sink.positions(partitions)
+        await sink.caught_up(partitions, at_ms)
+        await sink.close()
+
+    asyncio.run(main())
+
+
+#: Accounts of partitions 0 and 1 of two.
+HERE, THERE = (next(n for n in map(str, range(100)) if Homes(2).of(n) == p) for p in (0, 1))
+
+
+@pytest.mark.parametrize("ascending", [False, True])
+def test_g14_what_a_page_leaves_out_is_behind_its_as_of(url: str, ascending: bool) -> None:
+    """A credit whose debit is not here yet is not listed; until then the answer is complete, and no longer."""
+    chains = Chains()
+    debit = chains.add(
+        0, f"o - {HERE} - 0 USD", f"t {T[0]} @bank {HERE} 500 USD", f"d {T[1]} {HERE} {THERE} 100 USD"
+    )
+    opened = chains.add(1, f"o - {THERE} - 0 USD", f"t {T[2]} @bank {THERE} 500 USD")
+    credit = chains.add(1, f"c 0.{debit.seq} {THERE} 2 100 USD")
+    run(url, [opened, credit], partitions=(1,))
+    caught_up(url, (1,), credit.time_ms + 5_000)
+    asked_for = Listing(THERE, types=TYPES, ascending=ascending)
+    page = asyncio.run(told(url, lambda history: history.transactions(asked_for, ())))
+    assert [row["seq"] for row in page.rows] == [1]
+    assert opened.time_ms <= page.as_of.at_ms < credit.time_ms
+    run(url, [debit], partitions=(0,))
+    page = asyncio.run(told(url, lambda history: history.transactions(asked_for, ())))
+    assert (len(page.rows), page.as_of.at_ms) == (2, credit.time_ms + 5_000)
+
+
+def test_g14_partitions_that_nobody_follows_are_not_complete(url: str) -> None:
+    chains = Chains()
+    entry = chains.add(0, f"o - {HERE} - 0 USD", f"t {T[0]} @bank {HERE} 500 USD")
+    run(url, [entry], partitions=(0,))
+
+    async def as_of(history: HistoryReader) -> int:
+        page = await history.transactions(Listing("@bank", types=TYPES), ())
+        assert page is not None
+        return page.as_of.at_ms
+
+    assert asyncio.run(told(url, as_of)) == 0
+    run(url, partitions=(1,))
+    caught_up(url, (1,), entry.time_ms + 1)
+    assert asyncio.run(told(url, as_of)) == entry.time_ms
+
+
+def test_a_statement_of_a_period_that_is_over_has_all_of_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement could lack the last second of its month, and the next one began with another balance."""
+    monkeypatch.setattr(reader, "BEHIND_S_MAX", 0.0)
+    chains = Chains()
+    entry = chains.add(0, f"o - {HERE} - 0 USD", f"t {T[0]} @bank {HERE} 500 USD")
+    run(url, [entry], partitions=(0, 1))
+
+    async def closing(history: HistoryReader) -> int:
+        async with history.statement(HERE, "USD", None, entry.time_ms + 1_000, ()) as statement:
+            assert statement is not None
+            rows = [row async for some in statement.lines() for row in some]
+            return statement.opening_minor + sum(row["delta"] for row in rows)
+
+    with pytest.raises(Behind):
+        asyncio.run(told(url, closing))
+    caught_up(url, (0,), entry.time_ms + 1_000)
+    assert asyncio.run(told(url, closing)) == 500
+
+
+def test_a_statement_begins_with_what_was_there_before_months_were_detached(url: str) -> None:
+    chains = Chains()
+    run(url, [chains.add(0, f"o - {HERE} - 0 USD", f"t {T[0]} @bank {HERE} 500 USD")], partitions=(0, 1))
+    later = "SELECT to_char(max(at) - interval '1 month', 'YYYY_MM') AS month FROM postings"
+    month = rows_of(url, later)[0]["month"]
+    asked(url, lambda c: make_months(c, {(int(month[:4]), int(month[5:]))}))
+    asked(url, lambda c: c.execute("UPDATE postings SET at = at - interval '1 month'"))
+    run(url, [chains.add(0, f"t {T[1]} {HERE} @fees 100 USD")], partitions=(0, 1))
+    asked(url, lambda c: c.execute(f"ALTER TABLE postings DETACH PARTITION postings_{month}"))
+
+    async def balances(history: HistoryReader) -> tuple[int, list[int]]:
+        async with history.statement(HERE, "USD", None, None, ()) as statement:
+            assert statement is not None
+            rows = [row async for some in statement.lines() for row in some]
+            return statement.opening_minor, [row["delta"] for row in rows]
+
+    assert asyncio.run(told(url, balances)) == (500, [-100])
 
 
 def test_an_undone_capture_is_not_of_a_later_hold_with_the_same_id(url: str) -> None:

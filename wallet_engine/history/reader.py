@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,7 @@ from wallet_engine.history.database import (
     ms_of,
     time_of,
 )
+from wallet_engine.history.edges import ORDER, edge_postings, opening_of
 from wallet_engine.history.session import Pool
 from wallet_engine.history.sink import SINK
 from wallet_engine.routing.homes import Homes
@@ -29,8 +30,6 @@ BEHIND_S_MAX: Final = 2.0
 _BEHIND_POLL_S: Final = 0.02
 STREAM_ROWS: Final = 500
 
-#: The order of an account's postings; within a partition it is the order in which they happened.
-_ORDER: Final = ("at", "partition", "seq", "idx", "sub")
 
 #: Whether entries are here, and no early credit or leg up to them still waits for its transfer.
 _REACHED: Final = """
@@ -44,8 +43,8 @@ LEFT JOIN positions AS p ON p.sink = $1 AND p.partition = u.partition
 """
 
 
-#: How far the tables reach: for all partitions, and for one.
-_COMPLETE: Final = f"SELECT min(at) FROM positions WHERE sink = '{SINK}'"
+#: How far the tables reach: for so many partitions, of which nobody may have followed some yet, and for one.
+_COMPLETE: Final = f"SELECT CASE WHEN count(*) >= {{}} THEN min(at) END FROM positions WHERE sink = '{SINK}'"
 _COMPLETE_OF: Final = f"SELECT at FROM positions WHERE sink = '{SINK}' AND partition = {{}}"
 
 
@@ -73,6 +72,10 @@ class AsOf:
     def lag_s(self) -> float:
         return max(0, time.time_ns() // 1_000_000 - self.at_ms) / 1000
 
+    def without(self, row: Any) -> "AsOf":
+        """The same for an answer that leaves out this posting, and later ones."""
+        return AsOf(min(self.at_ms, ms_of(row["at"]) - 1))
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -91,7 +94,7 @@ class Listing:
     to_ms: int | None = None
     ascending: bool = False
     limit: int = 50
-    #: The `_ORDER` values of the caller's last row.
+    #: The `ORDER` values of the caller's last row.
     after: tuple[int, ...] | None = None
 
 
@@ -142,9 +145,9 @@ class HistoryReader:
                 return Page(rows, more, as_of)
             # Rows whose transfer is still unknown: the page ends before them, or starts behind them.
             if asked.ascending and untold[0] > 0:
-                return Page(rows[: untold[0]], False, as_of)
+                return Page(rows[: untold[0]], False, as_of.without(rows[untold[0]]))
             if not asked.ascending and asked.after is None and untold[-1] + 1 < len(rows):
-                return Page(rows[untold[-1] + 1 :], more, as_of)
+                return Page(rows[untold[-1] + 1 :], more, as_of.without(rows[untold[-1]]))
             if time.monotonic() > deadline_s:
                 raise Behind
             await asyncio.sleep(_BEHIND_POLL_S)
@@ -152,12 +155,12 @@ class HistoryReader:
     async def _listed(self, connection: Any, asked: Listing) -> tuple[list[Any], AsOf]:
         """One row more than the page has, and how far the tables reached at the query or before."""
         if not (asked.ascending and is_system(asked.account)):
-            query, arguments = _listing(asked, None, self._homes.of)
+            query, arguments = _listing(asked, None, self._homes)
             rows = await connection.fetch(query, *arguments)
             if rows:
                 return rows, _as_of(rows[0]["as_of"])
         as_of = await self._as_of(connection, asked.account)
-        query, arguments = _listing(asked, as_of, self._homes.of)
+        query, arguments = _listing(asked, as_of, self._homes)
         return await connection.fetch(query, *arguments), as_of
 
     async def balance_at(
@@ -165,15 +168,10 @@ class HistoryReader:
     ) -> tuple[list[Any], AsOf]:
         """The last posting at or before that time; for a system account, one of each partition."""
         await self.reach(positions)
-        deadline_s = time.monotonic() + BEHIND_S_MAX
-        while True:
-            async with self.connection() as connection:
-                as_of = await self._as_of(connection, account)
-                if as_of.at_ms > at_ms:  # in the same millisecond another entry may follow
-                    return await _last_postings(connection, account, currency, time_of(at_ms), "<="), as_of
-            if time.monotonic() > deadline_s:
-                raise Behind
-            await asyncio.sleep(_BEHIND_POLL_S)
+        await self._be_complete(account, at_ms + 1)  # in the same millisecond another entry may follow
+        async with self.connection() as connection:
+            as_of = await self._as_of(connection, account)
+            return await edge_postings(connection, account, currency, time_of(at_ms), "<="), as_of
 
     @asynccontextmanager
     async def statement(
@@ -184,8 +182,13 @@ class HistoryReader:
         to_ms: int | None,
         positions: Sequence[Position],
     ) -> AsyncIterator["Statement | None"]:
-        """A period's postings that changed the balance, as of one moment; None for an unknown account."""
+        """A period's postings that changed the balance, as of one moment; None for an unknown account.
+
+        Of a period that is over, all of them.
+        """
         await self.reach(positions)
+        if to_ms is not None and to_ms <= time.time_ns() // 1_000_000:
+            await self._be_complete(account, to_ms)
         async with (
             self.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
@@ -194,10 +197,7 @@ class HistoryReader:
             if not await _known(connection, account, currency):
                 yield None
                 return
-            opening = 0
-            if from_ms is not None:
-                last = await _last_postings(connection, account, currency, time_of(from_ms), "<")
-                opening = sum(row["balance"] for row in last)
+            opening = await opening_of(connection, account, currency, from_ms)
             yield Statement(connection, account, currency, from_ms, to_ms, opening, as_of)
 
     async def holds(
@@ -283,10 +283,21 @@ class HistoryReader:
                 raise Behind
             await asyncio.sleep(_BEHIND_POLL_S)
 
+    async def _be_complete(self, account: str, at_ms: int) -> None:
+        """Wait until everything before this time is here. Raises `Behind` after 2 s."""
+        deadline_s = time.monotonic() + BEHIND_S_MAX
+        while True:
+            async with self.connection() as connection:
+                if (await self._as_of(connection, account)).at_ms >= at_ms:
+                    return
+            if time.monotonic() > deadline_s:
+                raise Behind
+            await asyncio.sleep(_BEHIND_POLL_S)
+
     async def _as_of(self, connection: Any, account: str) -> AsOf:
         """How far the tables reach for the account's partition; for a system account, for all partitions."""
         if is_system(account):
-            return _as_of(await connection.fetchval(_COMPLETE))
+            return _as_of(await connection.fetchval(_COMPLETE.format(self._homes.partitions)))
         return _as_of(await connection.fetchval(_COMPLETE_OF.format("$1"), self._homes.of(account)))
 
     @asynccontextmanager
@@ -339,7 +350,7 @@ class Statement:
         conditions = ["account = $1", "currency = $2", "delta <> 0"]
         arguments: list[Any] = [self._account, self._currency]
         _between(conditions, arguments, *self._span)
-        query = f"SELECT * FROM postings WHERE {' AND '.join(conditions)} ORDER BY {', '.join(_ORDER)}"
+        query = f"SELECT * FROM postings WHERE {' AND '.join(conditions)} ORDER BY {', '.join(ORDER)}"
         with as_outage():
             cursor = await self._connection.cursor(query, *arguments)
             while rows := await cursor.fetch(STREAM_ROWS):
@@ -357,7 +368,7 @@ def _as_of(at: datetime | None) -> AsOf:
     return AsOf(0 if at is None else ms_of(at))
 
 
-def _listing(asked: Listing, as_of: AsOf | None, home: Callable[[str], int]) -> tuple[str, list[Any]]:
+def _listing(asked: Listing, as_of: AsOf | None, homes: Homes) -> tuple[str, list[Any]]:
     """The query of a page and its arguments. It gives one row more, each with how far the tables reach."""
     arguments: list[Any] = [asked.account]
     conditions = ["account = $1"]
@@ -389,9 +400,12 @@ def _listing(asked: Listing, as_of: AsOf | None, home: Callable[[str], int]) -> 
     if asked.after is not None:
         sign = ">" if asked.ascending else "<"
         values = ", ".join([put(time_of(asked.after[0])), *map(put, asked.after[1:])])
-        conditions.append(f"({', '.join(_ORDER)}) {sign} ({values})")
-    order = ", ".join(name if asked.ascending else f"{name} DESC" for name in _ORDER)
-    complete = _COMPLETE if is_system(asked.account) else _COMPLETE_OF.format(put(home(asked.account)))
+        conditions.append(f"({', '.join(ORDER)}) {sign} ({values})")
+    order = ", ".join(name if asked.ascending else f"{name} DESC" for name in ORDER)
+    if is_system(asked.account):
+        complete = _COMPLETE.format(homes.partitions)
+    else:
+        complete = _COMPLETE_OF.format(put(homes.of(asked.account)))
     where = " AND ".join(conditions)
     return (
         f"SELECT *, ({complete}) AS as_of FROM postings WHERE {where} ORDER BY {order} LIMIT {asked.limit + 1}",
@@ -403,22 +417,4 @@ async def _known(connection: Any, account: str, currency: str | None = None) -> 
     return is_system(account) or await connection.fetchval(
         "SELECT EXISTS (SELECT FROM accounts WHERE account = $1 AND ($2::text IS NULL OR currency = $2))",
         *(account, currency),
-    )
-
-
-async def _last_postings(connection: Any, account: str, currency: str, at: datetime, sign: str) -> list[Any]:
-    """The last posting before (or at) a time, one for each partition of the account."""
-    last = (
-        f"SELECT * FROM postings WHERE account = $1 AND currency = $2 AND at {sign} $3 {{}}"
-        f"ORDER BY {', '.join(f'{name} DESC' for name in _ORDER)} LIMIT 1"
-    )
-    if not is_system(account):
-        return list(await connection.fetch(last.format(""), account, currency, at))
-    return list(
-        await connection.fetch(
-            "SELECT p.* FROM positions AS each CROSS JOIN LATERAL ("
-            + last.format("AND partition = each.partition ")
-            + ") AS p WHERE each.sink = $4",
-            *(account, currency, at, SINK),
-        )
     )

@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.ids import check_account_id
+from wallet_engine.history.database import ms_of
 from wallet_engine.http import wire, wire_events
 from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.parse import check_shape, load_object
@@ -237,7 +238,7 @@ def _parse_time(given: object) -> float:
     if not isinstance(given, str) or not time_match(given):
         raise Refused("invalid_request", "from must be a time such as 2026-11-21T10:00:00Z")
     try:
-        return datetime.fromisoformat(given.upper()).timestamp()
+        return ms_of(datetime.fromisoformat(given.upper()).astimezone(UTC)) / 1000
     except (ValueError, OverflowError):
         raise Refused("invalid_request", f"from: there is no time {given[:40]}") from None
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from wallet_engine.domain.holds import NOBODY, STATUS_WORDS
-from wallet_engine.domain.ids import check_account_id
+from wallet_engine.domain.ids import check_account_id, is_system
 from wallet_engine.domain.money import check_currency, format_amount
 from wallet_engine.domain.notes import REFERENCE, said_in
 from wallet_engine.history.database import ms_of
@@ -226,7 +226,16 @@ def _hold(row: Any) -> wire.Hold:
     )
 
 
-def _line(row: Any, currency: str) -> wire_past.StatementLine:
+def _lines(
+    rows: Sequence[Any], account: str, currency: str, before_minor: int
+) -> Iterator[wire_past.StatementLine]:
+    """Rows of a system account have the balance of their partition; told is that of all partitions together."""
+    for row in rows:
+        before_minor += row["delta"]
+        yield _line(row, currency, before_minor if is_system(account) else row["balance"])
+
+
+def _line(row: Any, currency: str, balance_minor: int) -> wire_past.StatementLine:
     return wire_past.StatementLine(
         at=time_text(row["at"]),
         type=row["type"] or "transfer",
@@ -235,7 +244,7 @@ def _line(row: Any, currency: str) -> wire_past.StatementLine:
         amount=format_amount(row["delta"], currency),
         currency=currency,
         counterparty=row["counterparty"],
-        balance_after=format_amount(row["balance"], currency),
+        balance_after=format_amount(balance_minor, currency),
         reference=row["reference"],
         partition=row["partition"],
         seq=row["seq"],
@@ -259,8 +268,8 @@ async def _as_json(
     yield msgspec.json.encode(head)[:-1] + b',"lines":['
     closing, comma = found.opening_minor, b""
     async for rows in found.lines():
+        yield comma + b",".join(map(wire.encode, _lines(rows, account, currency, closing)))
         closing += sum(row["delta"] for row in rows)
-        yield comma + b",".join(wire.encode(_line(row, currency)) for row in rows)
         comma = b","
     yield b'],"closing_balance":"%b"}' % format_amount(closing, currency).encode()
 
@@ -282,8 +291,8 @@ async def _as_csv(
     yield text(_CSV_HEAD, edge("opening", span[0], found.opening_minor))
     closing = found.opening_minor
     async for rows in found.lines():
+        lines = [msgspec.to_builtins(line) for line in _lines(rows, account, currency, closing)]
         closing += sum(row["delta"] for row in rows)
-        lines = [msgspec.to_builtins(_line(row, currency)) for row in rows]
         yield text(*([line[name] for name in _CSV_HEAD] for line in lines))
     yield text(edge("closing", span[1], closing))
 

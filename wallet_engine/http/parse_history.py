@@ -24,8 +24,10 @@ LIMIT_MAX: Final = 200
 STATUSES: Final = ("success", "declined", "pending", "all")
 DIRECTIONS: Final = {"in": "in", "out": "out", "credit": "in", "debit": "out"}
 CURSOR_LENGTH_MAX: Final = 400
+#: The last time that a date has: the end of the year 9999.
+TIME_MS_MAX: Final = 253_402_300_799_999
 #: Bounds of the numbers in cursors of postings and transfers: time, partition, seq, idx, sub or leg.
-PLACE: Final = (253_402_300_800_000, 4096, 2**53, 4096, 2**15)
+PLACE: Final = (TIME_MS_MAX + 1, 4096, 2**53, 4096, 2**15)
 
 #: A time of RFC 3339; its group has the digits after the milliseconds.
 time_match: Final = re.compile(
@@ -46,14 +48,14 @@ def time_ms(request: Request, name: str, *, up: bool = False) -> int | None:
         if match is None:
             raise ValueError
         found = datetime.fromisoformat(text.upper()).astimezone(UTC)
-        return ms_of(found) + (up and bool((match[1] or "").strip("0")))
+        return min(TIME_MS_MAX, ms_of(found) + (up and bool((match[1] or "").strip("0"))))
     except (ValueError, OverflowError):
         raise Refused("invalid_request", f"{name} must be a time such as 2026-11-21T10:00:00Z") from None
 
 
 def time_text(time: datetime) -> str:
     """RFC 3339 in UTC with milliseconds."""
-    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z"
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def time_text_of(ms: int) -> str:

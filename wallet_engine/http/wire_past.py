@@ -16,7 +16,10 @@ class AsOf(Struct):
 
 
 class Transaction(Struct, omit_defaults=True):
-    """The effect of one transfer on one account."""
+    """The effect of one transfer on one account.
+
+    `balance_after` of a system account is the balance of its part in `partition`.
+    """
 
     transaction_id: TransactionId
     type: Literal["transfer", "capture", "refund", "group", "deposit", "withdrawal", "clawback"]

@@ -179,7 +179,18 @@ def test_changes_and_what_follows(events_app: ASGIApp, double: EventsDouble) -> 
 
 @pytest.mark.parametrize(
     "given",
-    [None, 7, "", "2026-11-21", "2026-11-21T10:00:00", "2026-13-21T10:00:00Z", "2026-11-21T10:00:00+01:75"],
+    [
+        *(
+            None,
+            7,
+            "",
+            "2026-11-21",
+            "2026-11-21T10:00:00",
+            "2026-13-21T10:00:00Z",
+            "2026-11-21T10:00:00+01:75",
+        ),
+        *("0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"),  # there is no such date in UTC
+    ],
 )
 def test_times_that_are_none(events_app: ASGIApp, double: EventsDouble, given: Any) -> None:
     response = call(events_app, "POST", f"{ONE}/replay", json={"from": given})

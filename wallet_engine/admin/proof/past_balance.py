@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -80,9 +80,8 @@ def parse_at(text: str) -> AtSeq | AtTime:
 
 def time_text(time_ms: int) -> str:
     """RFC 3339 in UTC with milliseconds."""
-    seconds, millis = divmod(time_ms, 1000)
-    instant = datetime.fromtimestamp(seconds, UTC)
-    return f"{instant:%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
+    instant = _EPOCH + timedelta(milliseconds=time_ms)
+    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def figures(balance_minor: int, held_minor: int, pending_minor: int, currency: str) -> dict[str, str]:

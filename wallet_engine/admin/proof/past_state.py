@@ -39,7 +39,10 @@ class PastState:
     entries: int
 
     def totals(self) -> dict[str, Any]:
-        """The position and digest of each partition, and the sums over all of them."""
+        """The position and digest of each partition, and the sums over all of them.
+
+        The sum of `accounts` includes what is held. `pending` is there where money is: it is no account's yet.
+        """
         sums: dict[str, dict[str, int]] = {}
         for state in self.states.values():
             for currency, book in state.balances.items():
@@ -47,6 +50,11 @@ class PastState:
                 for account, minor in book.items():
                     name = account if is_system(account) else "accounts"
                     of[name] = of.get(name, 0) + minor
+            for name, books in (("accounts", state.held), ("pending", state.pending)):
+                for currency, book in books.items():
+                    if total := sum(book.values()):
+                        of = sums.setdefault(currency, {"accounts": 0})
+                        of[name] = of.get(name, 0) + total
         return {
             "entries": self.entries,
             "partitions": [

@@ -16,6 +16,8 @@ from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import check_address
 
 _REDIS = "redis://"
+#: Names of sums as people read them; others are system accounts.
+_LABELS = {"accounts": "all accounts", "pending": "pending for them"}
 
 
 @click.command()
@@ -40,8 +42,8 @@ def replay(session: Session, into: str, at: str | None, partition: int | None, j
     \b
     DIR gets
       partition-00003.tsv   key, field, value; balances are in minor units; sorted, so that two can be compared
-      totals.json           seq and SHA-256 of each file; per currency the sum of all accounts, and the balance of
-                            each system account. They sum to zero.
+      totals.json           seq and SHA-256 of each file; per currency the sum of all accounts with what is held, what
+                            is pending, and the balance of each system account. They sum to zero.
 
     redis://HOST:PORT gets the same keys as the cluster, to read with redis-cli. No API can serve from it.
 
@@ -99,4 +101,4 @@ def _show(console: Console, document: dict[str, Any]) -> None:
     )
     for currency, totals in document["totals"].items():
         for name, amount in totals.items():
-            console.print(f"  {amount:>24} {currency}  {'all accounts' if name == 'accounts' else name}")
+            console.print(f"  {amount:>24} {currency}  {_LABELS.get(name, name)}")
