@@ -10,10 +10,10 @@ The same oracle decides that checks the engine, and the service's own code reads
 begins empty.
 """
 
-from contextlib import AbstractContextManager
+import asyncio
+from threading import Thread
 
 import httpx
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from wallet_engine.client.asynchronous import AsyncWallet
 from wallet_engine.client.testing.oracle_wallet import OracleWallet
@@ -24,7 +24,7 @@ _URL = "http://wallet.fake"
 
 
 class FakeWallet(Wallet):
-    """A `Wallet` without a cluster. Close it, or use `with`: it has a thread."""
+    """A `Wallet` without a cluster. `with` or `close` ends its thread; a program may also end without either."""
 
     def __init__(self) -> None:
         self.oracle = OracleWallet()
@@ -57,11 +57,14 @@ class _InProcess(httpx.BaseTransport):
 
     def __init__(self, oracle: OracleWallet) -> None:
         self._app = httpx.ASGITransport(create_app(oracle))
-        self._running: AbstractContextManager[BlockingPortal] = start_blocking_portal()
-        self._portal = self._running.__enter__()
+        self._loop = asyncio.new_event_loop()
+        # At its end Python waits for a thread that is no daemon: a test run never ended after a test without `close`.
+        self._thread = Thread(target=self._loop.run_forever, name="FakeWallet", daemon=True)
+        self._thread.start()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        return self._portal.call(self._handle, request, request.read())
+        handling = self._handle(request, request.read())
+        return asyncio.run_coroutine_threadsafe(handling, self._loop).result()
 
     async def _handle(self, request: httpx.Request, body: bytes) -> httpx.Response:
         asked = httpx.Request(request.method, request.url, headers=request.headers, content=body)
@@ -69,4 +72,6 @@ class _InProcess(httpx.BaseTransport):
         return httpx.Response(response.status_code, headers=response.headers, content=await response.aread())
 
     def close(self) -> None:
-        self._running.__exit__(None, None, None)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
