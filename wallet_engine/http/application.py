@@ -4,8 +4,9 @@ The calls that carry most load are found by one dictionary lookup, all others by
 Handlers return an `Answer` or raise; only this file sends.
 """
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from functools import cache
 from typing import Final, NamedTuple
@@ -39,6 +40,9 @@ from wallet_engine.telemetry.metrics import Metrics
 
 #: Status counted for a client that hung up before its request was complete.
 _STATUS_CLIENT_GONE: Final = 499
+
+#: Maximum time for an answer that is streamed: it keeps a connection to the database.
+STREAM_S_MAX: Final = 600.0
 
 #: Answers a server's startup and shutdown messages, and closes websockets.
 _no_other_protocol: Final = Router()
@@ -131,14 +135,15 @@ class Application:
         headers = answer.headers
         if answer.position:
             headers = (*headers, (b"wallet-position", answer.position.encode()))
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        if answer.stream is None:
-            await send({"type": "http.response.body", "body": answer.body})
-            return
-        async with aclosing(answer.stream) as chunks:
-            async for chunk in chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        start = {"type": "http.response.start", "status": answer.status, "headers": headers}
+        if answer.stream is not None:
+            async with aclosing(answer.stream) as chunks:
+                await send(start)
+                if scope["method"] != "HEAD" and not await _streamed(chunks, receive, send):
+                    return
+        else:
+            await send(start)
+        await send({"type": "http.response.body", "body": answer.body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         """The answer to any request. Raises `ClientGone`."""
@@ -199,6 +204,27 @@ class Application:
                 body = await self._services.bodies.read(scope, receive)
         key = fields.get(b"idempotency-key")
         return id_in(body, None if key is None else key.decode("latin-1").strip())
+
+
+async def _streamed(chunks: AsyncGenerator[bytes, None], receive: Receive, send: Send) -> bool:
+    """Send all chunks; False if the client has gone, or took too long: then the connection is closed."""
+    gone = asyncio.create_task(_hung_up(receive))
+    try:
+        async with asyncio.timeout(STREAM_S_MAX):
+            async for chunk in chunks:
+                if gone.done():
+                    return False
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except TimeoutError:
+        return False
+    finally:
+        gone.cancel()
+    return True
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _authorization(scope: Scope) -> bytes | None:

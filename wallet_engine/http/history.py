@@ -104,12 +104,15 @@ async def statement(request: Request) -> Answer:
 
     async def stream() -> AsyncGenerator[bytes, None]:
         async with kept:
+            yield b""
             yield first
             async for chunk in chunks:
                 yield chunk
 
+    told = stream()
+    await anext(told)  # one that has not begun would not give back its connection when it is closed
     as_of = (b"wallet-as-of", time_text_of(found.as_of.at_ms).encode())
-    return stream_answer(b"text/csv; charset=utf-8" if as_csv else b"application/json", stream(), (as_of,))
+    return stream_answer(b"text/csv; charset=utf-8" if as_csv else b"application/json", told, (as_of,))
 
 
 async def holds(request: Request) -> Answer:

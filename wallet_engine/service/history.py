@@ -1,11 +1,26 @@
 """Authorizes callers of the history, then asks the history store."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
-from wallet_engine.history.reader import AsOf, HistoryReader, Listing, Page, Position, Statement
+from wallet_engine.domain.errors import Outage
+from wallet_engine.history.reader import (
+    CONNECTIONS_MAX,
+    AsOf,
+    HistoryReader,
+    Listing,
+    Page,
+    Position,
+    Statement,
+)
 from wallet_engine.service.policy import Principal
+from wallet_engine.service.shares import Share
+
+#: Statements that are sent at the same time, to one caller and to all: they leave connections for other questions.
+STATEMENTS_OF_CALLER_MAX: Final = 2
+STATEMENTS_MAX: Final = CONNECTIONS_MAX // 2
 
 
 class GuardedHistory:
@@ -13,6 +28,7 @@ class GuardedHistory:
 
     def __init__(self, reader: HistoryReader) -> None:
         self._reader = reader
+        self._statements: Counter[Share] = Counter()
 
     def __repr__(self) -> str:
         return f"<GuardedHistory {self._reader!r}>"
@@ -36,9 +52,20 @@ class GuardedHistory:
         span_ms: tuple[int | None, int | None],
         positions: Sequence[Position],
     ) -> AsyncIterator[Statement | None]:
+        """May also raise `Outage`: too many are being read. Each keeps a connection as long as its caller reads."""
         by.check_reads(account)
-        async with self._reader.statement(account, currency, *span_ms, positions) as statement:
-            yield statement
+        mine, all_of_them = self._statements[by.share], self._statements.total()
+        if mine >= STATEMENTS_OF_CALLER_MAX or all_of_them >= STATEMENTS_MAX:
+            what = f"{mine} statements are being sent to this caller, at most {STATEMENTS_OF_CALLER_MAX}"
+            raise Outage("overloaded", f"{what}; {all_of_them} to all, at most {STATEMENTS_MAX}")
+        self._statements[by.share] += 1
+        try:
+            async with self._reader.statement(account, currency, *span_ms, positions) as statement:
+                yield statement
+        finally:
+            self._statements[by.share] -= 1
+            if not self._statements[by.share]:
+                del self._statements[by.share]
 
     async def holds(
         self,

@@ -1,0 +1,183 @@
+"""A statement that is streamed gives back what it uses, whatever becomes of its client; and there are not too many."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+import uvloop
+from unit.http.wallet_double import WalletDouble
+
+from wallet_engine.http import application as application_module
+from wallet_engine.http.application import Application, create_app
+from wallet_engine.http.server import serve_http
+from wallet_engine.service.history import (
+    STATEMENTS_MAX,
+    STATEMENTS_OF_CALLER_MAX,
+    GuardedHistory,
+)
+
+PATH = "/v1/accounts/alice/statement?currency=USD"
+ROW: dict[str, Any] = {
+    **{
+        "at": datetime(2026, 11, 21, tzinfo=UTC),
+        "type": "transfer",
+        "status": "success",
+        "delta": 1,
+        "balance": 1,
+    },
+    **{"transaction_id": None, "counterparty": "bob", "reference": None, "partition": 0, "seq": 1},
+}
+
+
+class Statement:
+    """One without an end."""
+
+    opening_minor = 0
+
+    def __init__(self) -> None:
+        self.as_of = cast(Any, type("AsOf", (), {"at_ms": 0, "lag_s": 0.0}))
+        self.read = 0
+
+    async def lines(self) -> AsyncIterator[Sequence[Any]]:
+        while True:
+            self.read += 1
+            yield [ROW] * 500
+            await asyncio.sleep(0)
+
+
+class Reader:
+    """Counts the statements that are open, each with a connection to the database."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.statements: list[Statement] = []
+
+    @asynccontextmanager
+    async def statement(self, *_: Any) -> AsyncIterator[Statement]:
+        self.open += 1
+        self.statements.append(Statement())
+        try:
+            yield self.statements[-1]
+        finally:
+            self.open -= 1
+
+
+def app_of(reader: Reader) -> Application:
+    return create_app(WalletDouble(), history=GuardedHistory(cast(Any, reader)))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def serving(reader: Reader) -> AsyncIterator[Callable[..., Any]]:
+    """Gives a function that sends a request and returns the connection."""
+    stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(
+        serve_http(app_of(reader), "127.0.0.1", 0, stop=stop, on_listening=listening.set_result)
+    )
+    writers: list[asyncio.StreamWriter] = []
+
+    async def ask(method: str = "GET") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        port = (await asyncio.wait_for(asyncio.shield(listening), 5)).rpartition(":")[2]
+        answer, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writers.append(writer)
+        writer.write(f"{method} {PATH} HTTP/1.1\r\nhost: wallet\r\n\r\n".encode())
+        return answer, writer
+
+    try:
+        yield ask
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+        stop.set()
+        await asyncio.wait_for(serving, 20)
+
+
+async def status_of(answer: asyncio.StreamReader) -> bytes:
+    return (await asyncio.wait_for(answer.readline(), 10)).split(b" ")[1]
+
+
+def test_g10_who_hangs_up_is_sent_no_more() -> None:
+    """It was read from the database to its end, for nobody."""
+
+    async def scenario() -> None:
+        reader = Reader()
+        async with serving(reader) as ask:
+            answer, writer = await ask()
+            assert await status_of(answer) == b"200"
+            writer.transport.abort()
+            await until(lambda: reader.open == 0)
+            answer, _ = await ask()
+            assert await status_of(answer) == b"200"
+
+    uvloop.run(scenario())
+
+
+def test_g10_who_reads_too_slowly_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application_module, "STREAM_S_MAX", 0.5)
+
+    async def scenario() -> None:
+        reader = Reader()
+        async with serving(reader) as ask:
+            answer, _ = await ask()
+            assert await status_of(answer) == b"200"
+            await until(lambda: reader.open == 0)
+
+    uvloop.run(scenario())
+
+
+def test_a_head_alone_reads_nothing() -> None:
+    async def scenario() -> None:
+        reader = Reader()
+        async with serving(reader) as ask:
+            answer, _ = await ask("HEAD")
+            assert await status_of(answer) == b"200"
+            await until(lambda: reader.open == 0)
+            assert reader.statements[0].read == 0
+
+    uvloop.run(scenario())
+
+
+def test_g10_slow_readers_leave_connections_for_others() -> None:
+    async def scenario() -> None:
+        reader = Reader()
+        async with serving(reader) as ask:
+            asked = [await ask() for _ in range(STATEMENTS_OF_CALLER_MAX + 1)]
+            statuses = [await status_of(answer) for answer, _ in asked]
+            assert sorted(statuses) == [*[b"200"] * STATEMENTS_OF_CALLER_MAX, b"503"]
+            asked[statuses.index(b"200")][1].transport.abort()
+            await until(lambda: reader.open == STATEMENTS_OF_CALLER_MAX - 1)
+            answer, _ = await ask()
+            assert await status_of(answer) == b"200"
+        assert reader.open == 0
+
+    assert STATEMENTS_OF_CALLER_MAX < STATEMENTS_MAX
+    uvloop.run(scenario())
+
+
+def test_an_answer_that_cannot_begin_gives_back_its_connection() -> None:
+    """Its stream had not begun, and what has not begun has no end: eight of them, and the past was 503 for all."""
+
+    async def scenario() -> None:
+        reader = Reader()
+        path, _, query = PATH.partition("?")
+        scope = {"type": "http", "method": "GET", "path": path, "query_string": query.encode(), "headers": []}
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b""}
+
+        async def send(_message: Any) -> None:
+            raise OSError("the client is gone")
+
+        with pytest.raises(OSError, match="gone"):
+            await app_of(reader)(cast(Any, scope), receive, send)
+        assert (len(reader.statements), reader.open) == (1, 0)
+
+    uvloop.run(scenario())
