@@ -53,7 +53,7 @@ venv-package:
 define install
 	@echo "installing $(1)"; \
 	$(PIP) --require-hashes --only-binary uv -r <(sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.lock) && \
-	$(PY) -m uv pip install --quiet --no-cache --python $(PY) --no-deps --require-hashes $(2) -r $(1) || \
+	$(PY) -m uv pip install --quiet --no-cache --system-certs --python $(PY) --no-deps --require-hashes $(2) -r $(1) || \
 	{ echo "pip tries it:"; $(PIP) --no-deps --require-hashes -r $(1); }
 endef
 
