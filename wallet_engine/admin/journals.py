@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 import click
 
 from wallet_engine.domain.errors import ConfigError, text_of
+from wallet_engine.domain.paths import path_text
 from wallet_engine.journal.copies_wire import Standings, StateAsk
 from wallet_engine.journal.feed_wire import Ended, EndsAsk, FollowerHello
 from wallet_engine.journal.peers import Peer
@@ -21,6 +23,7 @@ from wallet_engine.telemetry.flags import RESTORE_COMMAND_HELP
 
 #: How long a journal process may take to report its state.
 STATE_WAIT_S_MAX: Final = 3.0
+_POLL_S: Final = 0.05
 
 #: For verbs that read a journal directory: how to fetch segments that are only in the archive.
 restore_option = click.option(
@@ -51,7 +54,7 @@ class JournalSource:
 
 
 def find_journal(directory: Directory, given: Path | None) -> JournalSource:
-    """The directory given, or that of a live journal copy on this host.
+    """The directory given, or that of the live journal copy on this host that has most.
 
     Raises `ConfigError` when there is none, or it is not a journal.
     """
@@ -59,14 +62,41 @@ def find_journal(directory: Directory, given: Path | None) -> JournalSource:
     if given is not None:
         own = [info for info in journals.values() if _is_here(info) and _same(info.path, given)]
         return JournalSource(check_journal(given), own[0] if own else None)
-    for info in journals.values():
-        if _is_here(info) and _exists(info.path):
-            return JournalSource(check_journal(info.path), info)
+    here = [info for info in journals.values() if _is_here(info) and _exists(info.path)]
+    if here:
+        info = here[0] if len(here) == 1 else max(here, key=_entries)
+        return JournalSource(check_journal(info.path), info)
     elsewhere = ", ".join(f"{info.journal_id} on {info.host}" for info in journals.values())
     raise ConfigError(
         f"no live journal copy has its directory on this host ({elsewhere or 'none is alive'}): "
         f"give it with --journal DIR, or run this where it is"
     )
+
+
+def check_current(directory: Directory, source: JournalSource) -> None:
+    """Wait until a live copy has all that the other copies have now. Without that, its end is not the journal's.
+
+    Raises `ConfigError` when it does not get there: it is stopped, hangs, or has just begun to catch up.
+    """
+    if source.info is None:
+        return
+    own, wanted = source.info, dict[int, int]()
+    others = [info for name, info in directory.journals().items() if name != own.journal_id]
+    for state in filter(None, map(copy_state, others)):
+        wanted |= {p: max(seq, wanted.get(p, 0)) for p, seq in state.on_disk.items()}
+    deadline_s = time.monotonic() + STATE_WAIT_S_MAX
+    while wanted:
+        has = copy_state(own)
+        lacks = None if has is None else sum(max(0, seq - has.on_disk.get(p, 0)) for p, seq in wanted.items())
+        if lacks == 0:
+            return
+        if time.monotonic() > deadline_s:
+            what = "does not answer" if lacks is None else f"lacks {lacks:,} entries that another copy has"
+            raise ConfigError(
+                f"journal copy {own.journal_id}, which writes {path_text(source.directory)}, {what}: see "
+                f"wallet-admin journal info; run this again when it has caught up, or where another copy is"
+            )
+        time.sleep(_POLL_S)
 
 
 def check_journal(path: Path) -> Path:
@@ -128,6 +158,12 @@ async def final_seqs(info: JournalInfo) -> dict[int, int]:
             peer.close()
     except OSError as error:
         raise ConfigError(f"journal copy {info.journal_id} does not answer: {text_of(error)}") from error
+
+
+def _entries(info: JournalInfo) -> int:
+    """How many a live copy has on disk; -1 when it does not answer."""
+    state = copy_state(info)
+    return -1 if state is None else sum(state.on_disk.values())
 
 
 def _is_here(info: JournalInfo) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, text_of
 from wallet_engine.domain.paths import path_text
 from wallet_engine.journal.copies_wire import (
     EntriesAsk,
@@ -89,7 +89,9 @@ async def compare_live(copies: Iterable[JournalInfo]) -> Comparison:
             try:
                 peers.append(await Peer.connect(info.journal_id, info.address, "wallet-admin", info.tls))
             except (OSError, TimeoutError) as error:
-                raise ConfigError(f"journal copy {info.journal_id} at {info.address}: {error}") from None
+                raise ConfigError(
+                    f"journal copy {info.journal_id} at {info.address}: {text_of(error)}"
+                ) from None
         digests = dict(
             zip([p.journal_id for p in peers], await asyncio.gather(*map(_fetched, peers)), strict=True)
         )
@@ -111,7 +113,7 @@ def _named(copy: str) -> Iterator[None]:
     try:
         yield
     except (OSError, TimeoutError) as error:
-        raise ConfigError(f"journal copy {copy} stopped answering ({error}): see its log") from None
+        raise ConfigError(f"journal copy {copy} stopped answering ({text_of(error)}): see its log") from None
 
 
 async def _fetched(peer: Peer) -> Digests:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from wallet_engine.admin.journals import find_journal, journal_option, receipted_seqs
+from wallet_engine.admin.journals import check_current, find_journal, journal_option, receipted_seqs
 from wallet_engine.admin.proof.past_balance import (
     PastBalance,
     check_moment,
@@ -55,6 +55,7 @@ def balance(session: Session, account: str, currency: str, at: str | None, journ
     with session.directory() as directory:
         partitions = directory.config().partitions
         source = find_journal(directory, journal)
+        check_current(directory, source)
         durable = receipted_seqs(source.info) if moment is None and source.info is not None else None
         check_moment(source.directory, moment, live=source.info is not None)
         found = past_balance(source.directory, partitions, account, currency, moment, durable)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
-from wallet_engine.admin.journals import find_journal, journal_option
+from wallet_engine.admin.journals import check_current, find_journal, journal_option
 from wallet_engine.admin.proof.history import HistoryVerdict, compare, read_rows
 from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import (
@@ -96,7 +96,8 @@ def verify(session: Session, database: str | None, journal: Path | None) -> None
     url = _needed(database)
     with session.directory() as directory:
         source = find_journal(directory, journal)
-    rows = asyncio.run(read_rows(url))
+        rows = asyncio.run(read_rows(url))
+        check_current(directory, source)
     with session.progress() as progress:
         task = progress.add_task("folding the journal")
         verdict = compare(

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from wallet_engine.admin.journals import find_journal, journal_option, receipted_seqs
+from wallet_engine.admin.journals import check_current, find_journal, journal_option, receipted_seqs
 from wallet_engine.admin.proof.past_balance import AtSeq, check_moment, parse_at
 from wallet_engine.admin.proof.past_state import past_state, write_directory, write_redis
 from wallet_engine.admin.session import Session, admin_command
@@ -64,6 +64,7 @@ def replay(session: Session, into: str, at: str | None, partition: int | None, j
             raise ConfigError(f"there is no partition {partition}: they are 0 to {count - 1}")
         address = _address(into, directory)
         source = find_journal(directory, journal)
+        check_current(directory, source)
         durable = receipted_seqs(source.info) if moment is None and source.info is not None else None
     check_moment(source.directory, moment, live=source.info is not None)
     with session.progress() as progress:
