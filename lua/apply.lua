@@ -42,7 +42,7 @@
 --@include lib/guard.lua
 
 local OPENED_BYTES_MAX = 150000 -- of stream entries read in a call, plus the rest of the last one: half a millisecond
-local RULES = ' 5' -- end of the header: the rules that decide (wallet_engine/domain/entry.py)
+local RULES = ' 6' -- end of the header: the rules that decide (wallet_engine/domain/entry.py)
 
 local byte, find, match, sub, gmatch = string.byte, string.find, string.match, string.sub, string.gmatch
 local format, rep, concat = string.format, string.rep, table.concat

@@ -8,18 +8,20 @@
     local record_end = next_record_end()
     local field = batch.columns[FIELD + i]
     local old = batch.remembered[field] or batch.recalled[i] or batch.recalled_before[i]
+    -- A group that parts must still pay outlasts the memory, and whatever its id is used for after that.
+    local _, status, words = group_of(field .. mark)
+    local is_paid = status == 'C' and batch.kinds[i] == DECIDE_GROUP
+--@replay     is_paid = is_paid and (batch.rules > 5 or not old)
+    if is_paid then
+      tell(i, APPLIED, NO_LEG, match(words, '^%S-:(%d+):'))
+      return REPEATED
+    end
     if old then
       local leg, known_mark, last = match(memory_of(field) or '', '^(%S+) (%S-):(%d+):')
       if known_mark ~= mark then return CONFLICT end
       local decision = sub(old, 1, 1)
       if decision ~= INTERRUPTED or last + 0 >= attempt + 0 then
         tell(i, decision, leg, last)
-        return REPEATED
-      end
-    elseif batch.kinds[i] == DECIDE_GROUP then -- the record of a group that parts must still pay outlasts the memory
-      local _, status, words = group_of(field .. mark)
-      if status == 'C' then
-        tell(i, APPLIED, NO_LEG, match(words, '^%S-:(%d+):'))
         return REPEATED
       end
     end

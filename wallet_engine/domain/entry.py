@@ -18,10 +18,12 @@ An entry is what one call of the apply script did to one partition::
 Rules 2 differ from 1: system accounts have no bound; the dedupe memory tells payers apart whose names have
 the same CRC-32; an account closes only when no refund can come back to it. With rules 3 a refusal says
 whether the receiver caused it. Rules 4 record where the metadata of an account are. With rules 5, undoing a
-debit changes only what is remembered of that very debit: its answer, its hold, its part of a refunded total;
-earlier rules also changed those of a later transfer, hold or original under the same id. With rules 5 a capture
-or increase after the expiry is late also while a final capture is under way. Replay decides an entry by its
-own version of the rules. Raise the rules when you add a kind of operation or change how one is decided.
+debit changes only what is remembered of that very debit: its answer, its hold, its part of a refunded
+total; earlier rules also changed those of a later transfer, hold or original under the same id. With rules
+5 a capture or increase after the expiry is late also while a final capture is under way. With rules 6, home
+says of a group that its parts must still pay that it is decided, also after its id was forgotten and used
+for something else; earlier rules called that a conflict. Replay decides an entry by its own version of the
+rules. Raise the rules when you add a kind of operation or change how one is decided.
 """
 
 import re
@@ -35,7 +37,7 @@ from wallet_engine.domain.outcomes import Outcome
 
 ZERO_NONCE: Final = "0" * 16
 #: Version of the rules by which the apply script decides (`RULES` in `lua/apply.lua`).
-RULES: Final = 5
+RULES: Final = 6
 
 _header_match = re.compile(
     rb"([0-9]{1,16}) ([0-9a-f]{16}) ([0-9a-f]{16}) ([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16})(?:\.([0-9]{1,16}))? "

@@ -52,14 +52,20 @@ def _decide(batch: "Batch", index: int, id_: str, a: str, b: str, *, has_record:
     field = field_of_transfer(a, id_)
     known = _remembered(batch, REMEMBERED + field)
     answer = batch.current.get(field) or batch.previous.get(field)
+    if (
+        has_record
+        and batch.groups.get(field + mark, NONE)[0] == COMMITTED
+        and (not answer or batch.rules > 5)
+    ):
+        return (
+            "="  # parts have still to pay: the record lives longer than the answer, and than others of the id
+        )
     if answer is not None:
         before = None if known is None else parse_remembered(known)
         if before is None or before.words.mark != mark:
             return "!"
         if answer[0] != _INTERRUPTED or before.words.attempt >= attempt:
             return "="
-    elif has_record and batch.groups.get(field + mark, NONE)[0] == COMMITTED:
-        return "="  # parts have still to pay: the record lives longer than the answer
     refused: tuple[str, int | str] | None = None
     if word == INTERRUPT:
         refused = (_INTERRUPTED, NONE)

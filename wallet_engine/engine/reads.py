@@ -181,16 +181,27 @@ class Reader:
 
     async def group(self, partition: int, field: str) -> GroupRead:
         """A group that was decided and is still remembered."""
+        answer, remembered, record = await self._group(partition, field, "", proved=True)
+        texts = [None if text is None else text.decode() for text in (answer, remembered)]
+        return GroupRead(texts[0], texts[1], record is not None)
+
+    async def is_decided(self, home: int, field: str, mark: str) -> bool:
+        """Whether home remembers something under a group's field, or that parts must still pay this body of it.
+
+        Durable or not. Raises `Outage` when home cannot be asked.
+        """
+        answer, _, record = await self._group(home, field, mark, proved=False)
+        return answer is not None or record is not None
+
+    async def _group(self, partition: int, field: str, mark: str, *, proved: bool) -> list[Any]:
         accumulator = self._engine.cluster.accumulators[partition]
 
         def command() -> tuple[Word, ...]:
             keys, window = accumulator.keys, accumulator.window
             names = (keys.meta, keys.group, keys.seen(window), keys.seen(window - 1))
-            return ("EVALSHA", _GROUP_SHA, len(names), *names, accumulator.epoch, window, field)
+            return ("EVALSHA", _GROUP_SHA, len(names), *names, accumulator.epoch, window, field, mark)
 
-        answer, remembered, record = (await self._run(accumulator, command))[3:6]
-        texts = [None if text is None else text.decode() for text in (answer, remembered)]
-        return GroupRead(texts[0], texts[1], record is not None)
+        return (await self._run(accumulator, command, proved=proved))[3:6]
 
     async def durable(self, partition: int, seq: int, nonce: str) -> None:
         """Wait until the entry is on `journal_quorum` disks. Raises `Outage("journal_unavailable")`."""
@@ -225,7 +236,8 @@ class Reader:
                 "partition_unavailable", "transfers of the partition are still on their way"
             ) from None
 
-    async def _run(self, accumulator: Accumulator, command: Any) -> list[Any]:
+    async def _run(self, accumulator: Accumulator, command: Any, *, proved: bool = True) -> list[Any]:
+        """The reply; `proved`: once the entry that it reflects is durable."""
         cluster = self._engine.cluster
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + HOLD_MS_MAX / 1000
@@ -247,7 +259,8 @@ class Reader:
                     if behind > 1:
                         cluster.ask_recovery(accumulator.shard, f"partition {accumulator.partition} is {why}")
                 elif refusal is None:
-                    await self.durable(accumulator.partition, reply[1], reply[2].decode())
+                    if proved:
+                        await self.durable(accumulator.partition, reply[1], reply[2].decode())
                     return list(reply)
                 else:
                     why = refusal.why

@@ -6,6 +6,12 @@ before the decision is durable. The first decision counts for every driver of th
 another process with the same id, the sweeper.
 
 An interrupted attempt is over: all parts first give back what it set aside, and then another attempt begins.
+
+Home and parts forget at different times, each by its own windows. A part that had forgotten a group would set its
+money aside anew, and home's old decision would pay it again. So home is asked first, and no part prepares a group that
+home knows. If home has forgotten a group and a part has not, that part says that it was paid, and so it was
+everywhere: home forgets no group whose parts must still pay. Then this attempt is void, and the caller is told that the
+group was paid.
 """
 
 import asyncio
@@ -29,12 +35,14 @@ from wallet_engine.domain.groups import (
     refused_elsewhere,
     words,
 )
+from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.operation import Words
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.engine.batch import Batch
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.positions import positions_noted
+from wallet_engine.engine.reads import Reader
 from wallet_engine.routing.homes import Homes
 
 #: How many attempts a group makes if attempts are interrupted.
@@ -152,11 +160,13 @@ class GroupDriver:
 class Group:
     """One group on its way; its caller may have left."""
 
-    def __init__(self, engine: Engine, command: GroupCommand, parts: Parts) -> None:
+    def __init__(self, engine: Engine, reader: Reader, command: GroupCommand, parts: Parts) -> None:
         self._engine = engine
+        self._reader = reader
         self._parts = parts
+        self._field, self._mark = transfer_field(command.payer, command.transaction), command.mark()
         self._driver = GroupDriver(
-            engine, command.payer, command.transaction, command.mark(), command.note, command.by
+            engine, command.payer, command.transaction, self._mark, command.note, command.by
         )
 
     def __repr__(self) -> str:
@@ -168,22 +178,32 @@ class Group:
             home = self._parts.home
             outcome, told = await self._driver.send("m", home, 0, self._parts.legs[home], COMMIT)
             return _answer(outcome, told)
-        attempt = 0
+        asked_s, ended = self._engine.now_s(), await self._known()
         for _ in range(ATTEMPTS_MAX):
-            ended = await self._attempt(attempt)
             if isinstance(ended, GroupAnswer):
                 return ended
-            attempt = ended
+            now_s = self._engine.now_s()
+            ended = await self._attempt(ended, asked_s)
+            asked_s = now_s
+        if isinstance(ended, GroupAnswer):
+            return ended
         raise Outage("outcome_unknown", "the group was interrupted again and again: repeat the request")
 
-    async def _attempt(self, attempt: int) -> GroupAnswer | int:
-        """The answer, or the number of the next attempt."""
-        issued_s, parts, driver = self._engine.now_s(), self._parts, self._driver
+    async def _known(self) -> GroupAnswer | int:
+        """The answer that home remembers, or the number of the attempt to make. Raises `Outage`."""
+        asked_s = self._engine.now_s()
+        if not await self._reader.is_decided(self._parts.home, self._field, self._mark):
+            return 0
+        return await self._decide(0, INTERRUPT, (), None, asked_s)
+
+    async def _attempt(self, attempt: int, issued_s: float) -> GroupAnswer | int:
+        """The answer, or the number of the next attempt. `issued_s` is before home was asked what it knows."""
+        parts, driver = self._parts, self._driver
         prepared = await asyncio.gather(
             *(driver.send("p", p, attempt, parts.legs[p], NONE, issued_s) for p in parts.others),
             return_exceptions=True,
         )
-        word, outage, over = COMMIT, None, ""
+        word, outage, over = COMMIT, None, set[str]()
         refusals: list[tuple[int, bool, str]] = []
         for partition, result in zip(parts.others, prepared, strict=True):
             if isinstance(result, Outage):
@@ -193,19 +213,21 @@ class Group:
             elif result.outcome == _REPEATED:
                 status, made_in = result.told[:2]
                 # Money that an earlier attempt set aside is given back: it does not count for this attempt.
-                over = over or ("" if status == PREPARED and int(made_in) == attempt else status)
+                if status != PREPARED or int(made_in) != attempt:
+                    over.add(status)
             elif result.outcome != _APPLIED:
                 leg = int(result.told[1])
                 refusals.append((leg, not _pays(parts.legs[partition], leg), result.outcome))
-        if over:  # the home knows how it ended
-            word, outage = COMMIT if over == COMMITTED else INTERRUPT, None
+        if over:  # the home knows how it ended, or has forgotten it
+            word, outage = INTERRUPT, None
         elif refusals:
             leg, _, code = min(refusals)
             word = refused_elsewhere(leg, code)
         elif outage is not None:
             word = INTERRUPT
         legs = parts.legs[parts.home] if word != INTERRUPT else ()
-        return await self._decide(attempt, word, legs, outage, issued_s)
+        ended = await self._decide(attempt, word, legs, outage, issued_s)
+        return GroupAnswer(_APPLIED, True) if isinstance(ended, int) and COMMITTED in over else ended
 
     async def _decide(
         self, attempt: int, word: str, legs: Sequence[Leg], outage: Outage | None, issued_s: float

@@ -43,7 +43,7 @@ class Groups:
                 raise
             return known
         self._transfers.in_flight += legs
-        task = asyncio.create_task(Group(self._engine, command, parts).run())
+        task = asyncio.create_task(Group(self._engine, self._reader, command, parts).run())
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._ended(ended, legs))
         try:

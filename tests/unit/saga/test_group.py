@@ -37,15 +37,21 @@ class Engine:
             item.committed(outcome.value, 0, batch)
 
 
+class Reader:
+    async def is_decided(self, _home: int, _field: str, _mark: str) -> bool:
+        return False
+
+
 def test_g14_a_group_that_was_decided_void_surely_did_not_happen() -> None:
     """What became of the part that did not answer is not known; what becomes of it is: the home has decided."""
 
     async def run() -> Engine:
         engine: Any = Engine()
+        reader: Any = Reader()
         command = GroupCommand(ID, (TransferCommand("alice", "bob", 1, "USD", ID),))
         legs = (Leg(BOTH_HERE, 0, "alice", "bob", 1, "USD"),)
         with pytest.raises(Outage, match="nothing of the group was done") as refused:
-            await Group(engine, command, Parts(HOME, {HOME: legs, OTHER: legs})).run()
+            await Group(engine, reader, command, Parts(HOME, {HOME: legs, OTHER: legs})).run()
         assert refused.value.code == "partition_unavailable"
         return engine
 
