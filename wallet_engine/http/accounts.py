@@ -11,7 +11,7 @@ from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.http import history, wire
 from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.parse import check_ordinary_account, load_object, parse_limits, parse_open_account
-from wallet_engine.http.parse_history import time_ms
+from wallet_engine.http.parse_history import positions_of, time_ms
 from wallet_engine.http.problems import MALFORMED, OUTAGE_CODES, Answer, Refused, declined, json_answer
 from wallet_engine.service.api import AccountView, CurrencyBalance, Money
 
@@ -68,6 +68,7 @@ async def balance(request: Request) -> Answer:
         if at_ms > time.time_ns() // 1_000_000:
             raise Refused("invalid_request", "at is in the future: leave it out for the present balance")
         return await history.balance_at(request, account_id, currency, at_ms)
+    positions_of(request)  # the present has them all
     view = await request.services.wallet.balance(request.visit.principal, account_id, currency)
     if view is None:
         raise _unknown_account()

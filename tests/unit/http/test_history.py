@@ -27,6 +27,7 @@ def test_without_a_store_the_past_is_not_configured(app: ASGIApp, path: str) -> 
         "/v1/accounts/alice/transactions?type=transfer&type=refund",
         "/v1/accounts/alice/transactions?min_position=7",
         "/v1/accounts/alice/transactions?min_position=7.1,",
+        "/v1/accounts/alice/balance?currency=USD&min_position=7",
         "/v1/accounts/alice/statement?currency=USD&format=xml",
         "/v1/accounts/alice/statement",
         "/v1/accounts/alice/holds?status=gone",

@@ -247,6 +247,7 @@ def status(session: Session, database: str | None) -> None:
     version, rows = asyncio.run(look())
     with session.directory() as directory:
         members = directory.following.sink(SINK).members
+        partitions = directory.config().partitions
     document = {
         "version": version,
         "followers": sorted(members),
@@ -255,6 +256,7 @@ def status(session: Session, database: str | None) -> None:
             {"partition": row["partition"], "seq": row["seq"], "at": time_text(ms_of(row["at"]))}
             for row in rows
         ],
+        "unfollowed": sorted(set(range(partitions)).difference(row["partition"] for row in rows)),
     }
     session.answer(document, lambda console: _show_status(console, document))
 
@@ -264,6 +266,9 @@ def _show_status(console: Console, document: dict[str, Any]) -> None:
     console.print(f"version {document['version']}, followed for by {followers}", style="bold")
     for trouble in document["troubles"]:
         console.print(trouble, style="red", soft_wrap=True)
+    if document["unfollowed"]:
+        named = ", ".join(map(str, document["unfollowed"]))
+        console.print(f"never followed: partitions {named}", style="red", soft_wrap=True)
     table = plain_table("partition", "seq", "complete until", box=None)
     for row in document["partitions"]:
         table.add_row(str(row["partition"]), str(row["seq"]), row["at"])
