@@ -156,6 +156,8 @@ def rebuild(session: Session, database: str | None, wait: bool, partitions: tupl
         with session.change(directory, plan):
             directory.followers.note(SINK, dict.fromkeys(chosen, 0))
             before = asyncio.run(_clear(url, chosen))
+            # A follower may have noted its old position meanwhile: the journal must not be pruned up to there.
+            directory.followers.note(SINK, dict.fromkeys(chosen, 0))
         hindrance = _Hindrance(directory)
         hindrance.tell()
         said = "it is being rebuilt"
