@@ -8,9 +8,9 @@ from starlette.types import Receive, Scope
 from wallet_engine.domain.limits import BODY_BYTES_MAX
 from wallet_engine.http.problems import Refused
 
-#: How long the rest of a body may take once its first part arrived.
+#: How long the parts of a body may take after the first one.
 BODY_SECONDS_MAX: Final = 30.0
-#: Minimum rate at which a body must arrive, and the time after which that is checked.
+#: Minimum rate at which a body must arrive, and the time after which that is checked: also that of its first byte.
 BYTES_PER_S_MIN: Final = 1000
 SLOW_SECONDS: Final = 5.0
 
@@ -41,7 +41,11 @@ class BodyReader:
                 length = int(value[:20]) if value.isdigit() else None
                 if length is not None and length > BODY_BYTES_MAX:
                     raise _too_large()
-        message = await receive()
+        try:
+            async with asyncio.timeout(SLOW_SECONDS):
+                message = await receive()
+        except TimeoutError:
+            raise _too_slow() from None
         if message["type"] != "http.request":
             raise ClientGone
         first: bytes = message.get("body", b"")
@@ -72,11 +76,7 @@ class BodyReader:
                 if not message.get("more_body", False):
                     return bytes(body)
         except TimeoutError:
-            raise Refused(
-                "request_timeout",
-                f"the body took longer than {BODY_SECONDS_MAX:.0f} s, or came slower than {BYTES_PER_S_MIN} B/s",
-                headers=((b"connection", b"close"),),
-            ) from None
+            raise _too_slow() from None
         finally:
             self._bytes_reserved -= bytes_expected
 
@@ -84,3 +84,11 @@ class BodyReader:
 def _too_large() -> Refused:
     # The connection stays open: a client that is still sending would otherwise see a reset, not this answer.
     return Refused("request_too_large", f"a body has at most {BODY_BYTES_MAX} bytes")
+
+
+def _too_slow() -> Refused:
+    return Refused(
+        "request_timeout",
+        f"the body took longer than {BODY_SECONDS_MAX:.0f} s, or came slower than {BYTES_PER_S_MIN} B/s",
+        headers=((b"connection", b"close"),),
+    )

@@ -524,6 +524,24 @@ def test_a_body_is_refused_that_is_slow_and_one_that_takes_long(
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_of_which_nothing_comes_is_refused_too(chunked: bool) -> None:
+    """It was given more time than a slow one, and its connection ended without an answer."""
+
+    async def scenario() -> None:
+        async with service(WalletDouble()) as running:
+            client = await running.connect()
+            head = request_bytes(b"x" * 600).partition(b"\r\n\r\n")[0]
+            if chunked:
+                head = head.replace(b"content-length: 600", b"transfer-encoding: chunked")
+                assert b"chunked" in head
+            client.writer.write(head + b"\r\n\r\n")
+            assert (await ended(client)).startswith(b"HTTP/1.1 408 ")
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_connection_that_says_nothing_is_closed_when_it_was_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with service(WalletDouble(), keep_alive_seconds=0.3) as running:
