@@ -19,6 +19,7 @@ import pytest
 from support.databases import asked, rows_of
 from support.dev_process import DevCluster, admin_environment
 from support.dev_process import json_admin as admin
+from support.forgetting import rotated
 from support.http_client import Reply
 from support.redis_peek import node_of
 from support.stopped import stopped
@@ -487,6 +488,20 @@ def test_what_is_forgotten_is_refunded_as_far_as_the_history_knows(
     asked(url, lambda c: c.execute(aged, UUID(original), days))
     status, said = admin(cluster, "verify")
     assert status == 0, said
+
+
+def test_refunds_of_what_is_forgotten_in_windows_that_follow(cluster: DevCluster, api: WalletApi) -> None:
+    """Both windows then have a sum: the answer named the digits of one behind those of the other."""
+    ann, bob = opened(api, 5, "100.00"), opened(api, 6)
+    original = pay(api, ann, bob, "10.00")
+    forget(cluster, api, ann, bob)
+    for amount, total, rest in (("3.00", "3.00", "7.00"), ("2.00", "5.00", "5.00"), (None, "10.00", "0.00")):
+        body = {"from_account": ann, "transaction_id": new_id(), **({"amount": amount} if amount else {})}
+        path = f"/v1/transfers/{original}/refunds"
+        reply = eventually(lambda b=body, p=path: (got := api.post(p, b)).status != 503 and got, "a refund")
+        assert reply.status == 200, reply
+        assert (reply.json()["refunded_total"], reply.json()["refundable"]) == (total, rest)
+        rotated(cluster, api, partition_of(bob, PARTITIONS))
 
 
 def test_verify_names_what_differs_and_rebuild_mends_it(cluster: DevCluster, api: WalletApi) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from wallet_engine.history.clearing import clear
 from wallet_engine.history.database import HistoryUnavailable, check_version, connect, make_months, migrate
 from wallet_engine.history.ends import Matched
 from wallet_engine.history.facts import TYPES
+from wallet_engine.history.originals import Originals
 from wallet_engine.history.pieces import PIECE_MAX
 from wallet_engine.history.reader import Behind, HistoryReader, Listing
 from wallet_engine.history.sink import HistorySink, TakenOver
@@ -44,11 +46,14 @@ class Chains:
 
     def __init__(self) -> None:
         self.states: dict[int, PartitionState] = {}
+        #: Partition -> how far its clock is ahead.
+        self.ahead_ms: Counter[int] = Counter()
 
     def add(self, partition: int, *lines: str, rotate: bool = False) -> FeedEntry:
         state = self.states.setdefault(partition, PartitionState())
         operations = [parse_operation(line) for line in lines]
         time_ms = 1_795_255_200_000 + 1000 * sum(s.seq for s in self.states.values())
+        time_ms += self.ahead_ms[partition]
         nonce = f"{partition * 1_000_000 + state.seq + 1:016x}"
         seq, before = state.seq, state.nonce
         window = state.window + rotate
@@ -174,6 +179,70 @@ def test_a_leg_that_is_paid_before_its_group_is_known_waits_untold(url: str) -> 
     assert (leg["type"], leg["balance"], leg["counterparty"]) == ("", 200, "alice")
     asked(url, lambda connection: clear(connection, [1]))
     assert rows_of(url, "SELECT * FROM early_legs") == []
+
+
+def test_a_leg_of_an_id_that_is_used_again_waits_for_its_own_group(url: str) -> None:
+    """It was told to have the reference of the group that had the id before, when home's entries came later."""
+    chains = Chains()
+    opened = [
+        chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD"),
+        chains.add(1, "o - bob - 0 USD"),
+    ]
+
+    def group(mark: str, text: str, *, rotate: bool = False) -> tuple[list[FeedEntry], FeedEntry]:
+        """What the part has, and home's decision."""
+        note = note_of(text)
+        prepared = chains.add(1, f"p {T[1]} alice {mark}:0:-:r0|alice|bob|10|USD; 0 -", rotate=rotate)
+        decided = chains.add(0, f"g {T[1]} alice {mark}:0:c:p0|alice|bob|10|USD; 0 - {note}", rotate=rotate)
+        return [prepared, chains.add(1, f"y {T[1]} alice {mark}:0:-:r0|alice|bob|10|USD; 0 -")], decided
+
+    before, decided = group("X1", "march")
+    run(url, [*opened, *before, decided, *(chains.add(p, "n api - - 0 -", rotate=True) for p in (0, 1))])
+    later, decided_later = group("X2", "april", rotate=True)
+    told = "SELECT type, reference FROM postings WHERE account = 'bob' AND delta > 0 ORDER BY at"
+    run(url, later)
+    assert [tuple(row.values()) for row in rows_of(url, told)] == [("group", "march"), ("", None)]
+    run(url, [decided_later])
+    assert [tuple(row.values()) for row in rows_of(url, told)] == [("group", "march"), ("group", "april")]
+    assert rows_of(url, "SELECT * FROM early_legs") == []
+
+
+def test_refunds_count_for_the_transfer_that_they_give_back(url: str) -> None:
+    """Whatever clocks say, and however often its id was used. More could be refunded than was paid."""
+    chains = Chains()
+    chains.ahead_ms[0] = 25 * 3_600_000
+    field = transfer_field("alice", T[1])
+
+    def refund(number: int, of: str, how: str, whole: int, back: int) -> FeedEntry:
+        return chains.add(1, f"z {T[number]} bob alice|{field}|{of}|{how}|{whole}|{back} {back} USD")
+
+    entries = [
+        chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD"),
+        chains.add(1, "o - bob - 0 USD"),
+        chains.add(0, f"d {T[1]} alice bob 200 USD"),
+        chains.add(1, "c 0.2 bob 0 200 USD"),
+        refund(2, "0.2.0", "c", 200, 50),
+        *(chains.add(p, "n api - - 0 -", rotate=True) for p in (0, 1) for _ in range(2)),
+    ]
+    run(url, entries)
+    entries = [chains.add(0, f"d {T[1]} alice bob 100 USD"), chains.add(1, "c 0.5 bob 0 100 USD")]
+    chains.ahead_ms[1] = 2 * chains.ahead_ms[0]
+    window = chains.states[1].window
+    entries += [refund(3, "0.5.0", "c", 100, 30), refund(4, "0.2.0", f"s{window}.50", 200, 70)]
+    run(url, entries)
+
+    async def returned(seq: int) -> int:
+        reader = HistoryReader(url, Homes(2))
+        originals = Originals(reader)
+        (newest,) = await originals.find("alice", T[1], (0, 5))
+        assert (newest.seq, newest.amount_minor) == (5, 100)
+        of = newest._replace(seq=seq)
+        try:
+            return await originals.returned(of, T[1], (1, chains.states[1].seq))
+        finally:
+            await reader.close()
+
+    assert [asyncio.run(returned(seq)) for seq in (2, 5)] == [120, 30]
 
 
 def test_two_processes_whose_partitions_meet(url: str) -> None:

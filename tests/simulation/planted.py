@@ -318,7 +318,10 @@ _SHOWN_BY: Final[dict[str, tuple[tuple[str, ...], Mapping[str, Any]]]] = {
     #: Faults that empty Redis, so that it is filled from the journal, and callers that ask for refunds.
     "refund total not replayed": (("redis_empty", "redis_flushed", "redis_restarted"), {"refunds": True}),
     "a group is decided twice": (_INTERRUPTING, {"groups": True}),
-    "what was given back is prepared late": (_INTERRUPTING, {"groups": True}),
+    "what was given back is prepared late": (
+        _INTERRUPTING,
+        {"groups": True, "reply_lost": 0.3, "payments_per_caller": 6},
+    ),
     "time passes by the wall clock": (("clocks_stepped",), _ASKED_AGAIN),
 }
 #: The seeds that show others, if the first one does not.
@@ -329,7 +332,7 @@ _SHOWN_FROM: Final[dict[str, int]] = {
     "refund total not replayed": 11,
     "window before is not consulted": 4,
     "a group is decided twice": 2,
-    "what was given back is prepared late": 2,
+    "what was given back is prepared late": 245,
 }
 #: (script, its text, the replacement): the scripts of a recovery do not look whose the partition is.
 OVERTAKEN: Final = (

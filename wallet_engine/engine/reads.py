@@ -129,6 +129,17 @@ class Reader:
         return await self._run(accumulator, command), currencies
 
     async def transfer(self, partition: int, field: str) -> TransferRead:
+        records, operation = await self._remembered(partition, field)
+        said = parse_operation(operation.decode()) if operation else None
+        return TransferRead("".join(records) if records else None, operation is not None, said)
+
+    async def refunded(self, partition: int, field: str) -> int:
+        """The refunded sum of an original, in minor units; both windows may have one, and the larger is complete."""
+        records, _ = await self._remembered(partition, field)
+        return max(map(int, records), default=0)
+
+    async def _remembered(self, partition: int, field: str) -> tuple[list[str], bytes | None]:
+        """What the windows have under the field, the one in force first, and the operation as in `read_transfer`."""
         accumulator = self._engine.cluster.accumulators[partition]
 
         def command() -> tuple[Word, ...]:
@@ -137,9 +148,7 @@ class Reader:
             return ("EVALSHA", _TRANSFER_SHA, len(names), *names, accumulator.epoch, window, field)
 
         reply = await self._run(accumulator, command)
-        found = [record.decode() for record in reply[3:5] if record is not None]
-        operation = parse_operation(reply[5].decode()) if reply[5] else None
-        return TransferRead("".join(found) if found else None, reply[5] is not None, operation)
+        return [record.decode() for record in reply[3:5] if record is not None], reply[5]
 
     async def remembers(self, partition: int, field: str) -> bool:
         """Whether the dedupe memory has something under the field, durable or not.

@@ -87,8 +87,8 @@ class Transfer(NamedTuple):
     by: str
     #: For a capture: packed id of the hold.
     hold: str = ""
-    #: For a refund: payer and packed id of the original, and its leg in a group.
-    refunds: tuple[str, str, int] | None = None
+    #: For a refund: payer and packed id of the original, its leg in a group, and `<partition>.<seq>.<idx>` of it.
+    refunds: tuple[str, str, int, str] | None = None
 
 
 class End(NamedTuple):
@@ -159,6 +159,8 @@ class GroupDecision(NamedTuple):
     code: str
     note: str
     by: str
+    #: Hash of the body (`domain/groups.py`).
+    mark: str
 
 
 class AccountChange(NamedTuple):
@@ -190,5 +192,5 @@ class Facts:
     accounts: list[AccountChange] = field(default_factory=list)
     #: (partition, key) of a group's part -> whether it is set aside now.
     parts: dict[tuple[int, str], bool] = field(default_factory=dict)
-    #: Operation that pays legs of a group decided in another partition -> payer of the group's first leg.
-    homes: dict[Origin, str] = field(default_factory=dict)
+    #: Operation that pays legs of a group decided in another partition -> payer of the group's first leg, and its mark.
+    homes: dict[Origin, tuple[str, str]] = field(default_factory=dict)

@@ -11,12 +11,15 @@ from wallet_engine.history.step import Step
 
 def decide_group(step: Step) -> None:
     _, id_, payer, other, _, _, note, by = step.operation
-    legs = parse_words(other).legs
+    said = parse_words(other)
+    legs = said.legs
     if not (step.applied or step.declined):
         return
     status = SUCCESS if step.applied else DECLINED
     code = "" if step.applied else WIRE_CODES[step.outcome]
-    step.facts.groups.append(GroupDecision(step.origin, step.at_ms, id_, payer, legs, status, code, note, by))
+    step.facts.groups.append(
+        GroupDecision(step.origin, step.at_ms, id_, payer, legs, status, code, note, by, said.mark)
+    )
     for leg in legs:
         step.facts.transfers.append(
             Transfer(
@@ -80,7 +83,7 @@ def part_of_group(step: Step) -> None:
     words = parse_words(other)
     key = transfer_field(payer, id_) + words.mark
     if kind == "y":
-        step.facts.homes[step.origin] = payer
+        step.facts.homes[step.origin] = (payer, words.mark)
     prepared = step.book.prepared.get(key, False)
     for leg in words.legs:
         if kind == "p":

@@ -14,15 +14,19 @@ from wallet_engine.history.database import time_of
 from wallet_engine.history.facts import GROUP, SUCCESS, Facts, Posting
 from wallet_engine.history.rows import uuid_of
 
+#: If an id was reused after it was forgotten, the mark tells the groups apart. Rows of before have none.
 _FIND: Final = """
-SELECT t.transaction_id, g.payer, t.leg, t.reference, t.metadata
-FROM unnest($1::uuid[], $2::text[]) AS u (transaction_id, payer)
+SELECT t.transaction_id, u.payer, u.mark, t.leg, t.reference, t.metadata
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS u (transaction_id, payer, mark)
 JOIN transfers AS t ON t.transaction_id = u.transaction_id AND t.type = 'group' AND t.status = 'success'
 JOIN groups AS g
     ON g.partition = t.partition AND g.seq = t.seq AND g.idx = t.idx AND g.at = t.at AND g.payer = u.payer
-ORDER BY t.at
+    AND coalesce(g.mark, u.mark) = u.mark
+ORDER BY g.mark NULLS FIRST, t.at
 """
-_EARLY: Final = "INSERT INTO early_legs VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING"
+_EARLY: Final = (
+    "INSERT INTO early_legs VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING"
+)
 #: Early legs whose group has arrived. The rows are locked: another process may settle them too.
 _SETTLE: Final = """
 WITH found AS (
@@ -32,6 +36,7 @@ WITH found AS (
         ON t.transaction_id = e.transaction_id AND t.leg = e.leg AND t.type = 'group' AND t.status = 'success'
     JOIN groups AS g
         ON g.partition = t.partition AND g.seq = t.seq AND g.idx = t.idx AND g.at = t.at AND g.payer = e.payer
+        AND coalesce(g.mark, e.mark, '') = coalesce(e.mark, g.mark, '')
     FOR UPDATE OF e SKIP LOCKED
 ), told AS (
     UPDATE postings AS p SET type = 'group', reference = f.reference, metadata = f.metadata FROM found AS f
@@ -42,15 +47,15 @@ DELETE FROM early_legs AS e USING found AS f
 WHERE e.partition = f.partition AND e.seq = f.seq AND e.idx = f.idx AND e.sub = f.sub
 """
 
-#: Packed id of the group, and the payer of its first leg.
-_Name = tuple[str, str]
+#: Packed id of the group, the payer of its first leg, and its mark.
+_Name = tuple[str, str, str]
 
 
 class MatchedLegs:
     """The legs of one batch, matched with their groups; used like `ends.Matched`."""
 
     def __init__(self, facts: Facts) -> None:
-        self._unknown: list[tuple[Posting, str]] = []
+        self._unknown: list[tuple[Posting, _Name]] = []
         #: Number of the posting -> the group of its leg.
         self._legs: dict[int, _Name] = {}
         self._here: dict[_Name, str] = {}
@@ -58,8 +63,10 @@ class MatchedLegs:
             for number, posting in enumerate(facts.postings):
                 home = facts.homes.get(posting.origin._replace(leg=0)) if posting.type == GROUP else None
                 if home is not None:
-                    self._legs[number] = (posting.transaction, home)
-            self._here = {(g.transaction, g.payer): g.note for g in facts.groups if g.status == SUCCESS}
+                    self._legs[number] = (posting.transaction, *home)
+            self._here = {
+                (g.transaction, g.payer, g.mark): g.note for g in facts.groups if g.status == SUCCESS
+            }
 
     def __repr__(self) -> str:
         return f"<MatchedLegs {len(self._legs)}>"
@@ -81,20 +88,21 @@ class MatchedLegs:
             posting = facts.postings[number]
             note = self._here.get(name, found.get((*name, posting.origin.leg)))
             if note is None:
-                self._unknown.append((posting, name[1]))
+                self._unknown.append((posting, name))
                 facts.postings[number] = posting._replace(type="")
             else:
                 facts.postings[number] = posting._replace(note=note)
 
-    async def _find(self, connection: Any, names: Iterable[_Name]) -> dict[tuple[str, str, int], str]:
-        ids = {uuid_of(transaction): transaction for transaction, _ in names}
+    async def _find(self, connection: Any, names: Iterable[_Name]) -> dict[tuple[str, str, str, int], str]:
+        ids = {uuid_of(transaction): transaction for transaction, _, _ in names}
         if not ids:
             return {}
-        columns = [uuid_of(transaction) for transaction, _ in names], [payer for _, payer in names]
+        transactions, payers, marks = map(list, zip(*names, strict=True))
+        columns = [uuid_of(transaction) for transaction in transactions], payers, marks
         found = {}
-        for id_, payer, leg, reference, metadata in await connection.fetch(_FIND, *columns):
+        for id_, payer, mark, leg, reference, metadata in await connection.fetch(_FIND, *columns):
             said = None if metadata is None else json.decode(metadata)
-            found[ids[id_], payer, leg] = note_of(reference, said)
+            found[ids[id_], payer, mark, leg] = note_of(reference, said)
         return found
 
     async def write(self, connection: Any) -> None:
@@ -104,10 +112,10 @@ class MatchedLegs:
                 _EARLY,
                 [
                     (
-                        *(uuid_of(p.transaction), payer, p.origin.leg, p.account, time_of(p.at_ms)),
-                        *(p.partition, p.seq, p.idx, p.sub),
+                        *(uuid_of(p.transaction), name[1], p.origin.leg, p.account, time_of(p.at_ms)),
+                        *(p.partition, p.seq, p.idx, p.sub, name[2]),
                     )
-                    for p, payer in self._unknown
+                    for p, name in self._unknown
                 ],
             )
 

@@ -19,11 +19,11 @@ WITH newest AS (
 )
 SELECT t.* FROM transfers AS t JOIN newest AS n USING (partition, seq, idx, at) ORDER BY t.leg
 """
-#: Pending refunds count as refunded until they are declined.
+#: Pending refunds count as refunded until they are declined. Rows of before do not say which operation they refund.
 _RETURNED: Final = """
 SELECT coalesce(sum(amount), 0)::bigint FROM transfers
-WHERE refunds_id = $1 AND refunds_payer = $2 AND payer = $3 AND coalesce(refunds_leg, $4) = $4 AND at >= $5
-    AND status <> 'declined'
+WHERE refunds_id = $1 AND refunds_payer = $2 AND payer = $3 AND coalesce(refunds_leg, $4) = $4
+    AND CASE WHEN refunds_origin IS NULL THEN at >= $5 ELSE refunds_origin = $6 END AND status <> 'declined'
 """
 
 
@@ -52,14 +52,12 @@ class Originals:
     def __repr__(self) -> str:
         return f"<Originals {self._history!r}>"
 
-    async def find(
-        self, payer: str, transaction: str, position: tuple[int, int] | None = None
-    ) -> Sequence[PastTransfer]:
+    async def find(self, payer: str, transaction: str, position: tuple[int, int]) -> Sequence[PastTransfer]:
         """The transfer of this payer and packed id, or all legs of the group; empty if unknown.
 
         The history includes at least this entry of the payer's partition. Raises `Behind`.
         """
-        await self._history.reach([] if position is None else [Position(*position)])
+        await self._history.reach([Position(*position)])
         async with self._history.connection() as connection:
             rows = await connection.fetch(_NEWEST, uuid_of(transaction), payer)
         return [_past_transfer(row) for row in rows]
@@ -70,7 +68,8 @@ class Originals:
         Raises `Behind`.
         """
         await self._history.reach([Position(*position)])
-        asked = (uuid_of(transaction), original.payer, original.receiver, original.leg, original.at)
+        place = f"{original.partition}.{original.seq}.{original.idx}"
+        asked = (uuid_of(transaction), original.payer, original.receiver, original.leg, original.at, place)
         async with self._history.connection() as connection:
             return int(await connection.fetchval(_RETURNED, *asked))
 

@@ -46,11 +46,11 @@ TRANSFER_COLUMNS: Final = (
         "code",
     ),
     *("payer", "receiver", "currency", "reference", "metadata", "key_id"),
-    *("hold_id", "refunds_payer", "refunds_id", "refunds_leg"),
+    *("hold_id", "refunds_payer", "refunds_id", "refunds_leg", "refunds_origin"),
 )
 GROUP_COLUMNS: Final = (
     *("at", "seq", "partition", "idx", "legs", "transaction_id", "payer", "status", "code"),
-    *("reference", "metadata", "key_id"),
+    *("reference", "metadata", "key_id", "mark"),
 )
 HOLD_COLUMNS: Final = (
     *("account", "hold_id", "placed_at", "expires_at", "changed_at", "partition", "currency", "to_account"),
@@ -60,7 +60,7 @@ HOLD_COLUMNS: Final = (
 
 Row = tuple[Any, ...]
 _NOTHING: Final = (None, None)
-_NO_REFUND: Final = (None, "", None)
+_NO_REFUND: Final = (None, "", None, None)
 
 
 @lru_cache(maxsize=65_536)
@@ -101,13 +101,13 @@ def posting_row(posting: Posting, at: datetime, begun: Transfer | None, status: 
 def transfer_row(transfer: Transfer, at: datetime, ended_at: datetime | None, status: str, code: str) -> Row:
     origin = transfer.origin
     reference, metadata = noted(transfer.note, origin.leg) if transfer.note else _NOTHING
-    refunds_payer, refunds_id, refunds_leg = transfer.refunds or _NO_REFUND
+    refunds_payer, refunds_id, refunds_leg, refunds_origin = transfer.refunds or _NO_REFUND
     # fmt: off
     return (
         at, ended_at, origin.seq, transfer.amount_minor, origin.partition, origin.idx, origin.leg,
         uuid_of(transfer.transaction), transfer.type, status, code or None,
         transfer.payer, transfer.receiver, transfer.currency, reference, metadata, transfer.by or None,
-        uuid_of(transfer.hold), refunds_payer, uuid_of(refunds_id), refunds_leg,
+        uuid_of(transfer.hold), refunds_payer, uuid_of(refunds_id), refunds_leg, refunds_origin,
     )
     # fmt: on
 
@@ -117,7 +117,7 @@ def group_row(group: GroupDecision) -> Row:
     return (
         *(time_of(group.at_ms), origin.seq, origin.partition, origin.idx, len(group.legs)),
         *(uuid_of(group.transaction), group.payer, group.status, group.code or None),
-        *(*noted(group.note, -1), group.by or None),
+        *(*noted(group.note, -1), group.by or None, group.mark),
     )
 
 

@@ -128,7 +128,7 @@ class Step:
         receiver: str,
         status: str,
         hold: str = "",
-        refunds: tuple[str, str, int] | None = None,
+        refunds: tuple[str, str, int, str] | None = None,
     ) -> None:
         """Add the transfer that the operation begins. A declined one is also posted to its payer."""
         _, id_, account, _, amount, currency, note, by = self.operation

@@ -39,11 +39,11 @@ class ForgottenOriginals:
         if self._originals is None:
             return "transfer_not_found"
         homes = self._engine.cluster.homes
-        found = await self._originals.find(from_account, transaction)
-        if not found or found[0].status == PENDING:  # the store may lack it, or its end, so far
-            p = homes.of_payer(from_account, transaction)
-            seq, _ = await self._reader.position(p)
-            found = await self._originals.find(from_account, transaction, (p, seq))
+        p = homes.of_payer(from_account, transaction)
+        seq, _ = await self._reader.position(
+            p
+        )  # the store may lack it, its end, or a later use of its id so far
+        found = await self._originals.find(from_account, transaction, (p, seq))
         if not found:
             return "transfer_not_found"
         first = found[0]

@@ -173,5 +173,4 @@ class Refunds:
 
     async def _returned(self, partition: int, field: str) -> int:
         """Refunded minor units of an original; durable."""
-        read = await self._reader.transfer(partition, total_field(field))
-        return int(read.record or 0)
+        return await self._reader.refunded(partition, total_field(field))
