@@ -612,7 +612,7 @@ def test_a_statement_of_a_period_that_is_over_has_all_of_it(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A statement could lack the last second of its month, and the next one began with another balance."""
-    monkeypatch.setattr(reader, "BEHIND_S_MAX", 0.0)
+    monkeypatch.setattr(reader, "PERIOD_S_MAX", 0.0)
     chains = Chains()
     entry = chains.add(0, f"o - {HERE} - 0 USD", f"t {T[0]} @bank {HERE} 500 USD")
     run(url, [entry], partitions=(0, 1))

@@ -27,6 +27,8 @@ CONNECTIONS_MAX: Final = 8
 ANSWER_S_MAX: Final = 10.0
 #: How long a query waits until the history has the required entries.
 BEHIND_S_MAX: Final = 2.0
+#: The same for a statement whose period is over.
+PERIOD_S_MAX: Final = 10.0
 _BEHIND_POLL_S: Final = 0.02
 STREAM_ROWS: Final = 500
 
@@ -168,7 +170,9 @@ class HistoryReader:
     ) -> tuple[list[Any], AsOf]:
         """The last posting at or before that time; for a system account, one of each partition."""
         await self.reach(positions)
-        await self._be_complete(account, at_ms + 1)  # in the same millisecond another entry may follow
+        await self._be_complete(
+            account, at_ms + 1, BEHIND_S_MAX
+        )  # in the same millisecond another entry may follow
         async with self.connection() as connection:
             as_of = await self._as_of(connection, account)
             return await edge_postings(connection, account, currency, time_of(at_ms), "<="), as_of
@@ -188,7 +192,7 @@ class HistoryReader:
         """
         await self.reach(positions)
         if to_ms is not None and to_ms <= time.time_ns() // 1_000_000:
-            await self._be_complete(account, to_ms)
+            await self._be_complete(account, to_ms, PERIOD_S_MAX)
         async with (
             self.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
@@ -283,9 +287,9 @@ class HistoryReader:
                 raise Behind
             await asyncio.sleep(_BEHIND_POLL_S)
 
-    async def _be_complete(self, account: str, at_ms: int) -> None:
-        """Wait until everything before this time is here. Raises `Behind` after 2 s."""
-        deadline_s = time.monotonic() + BEHIND_S_MAX
+    async def _be_complete(self, account: str, at_ms: int, wait_s: float) -> None:
+        """Wait until everything before this time is here. Raises `Behind` after `wait_s`."""
+        deadline_s = time.monotonic() + wait_s
         while True:
             async with self.connection() as connection:
                 if (await self._as_of(connection, account)).at_ms >= at_ms:
