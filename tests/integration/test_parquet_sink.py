@@ -239,6 +239,33 @@ async def test_killed_at_every_step_each_event_is_in_one_file(
     assert list((tmp_path / ".writing").iterdir()) == []
 
 
+async def test_g5_the_name_of_a_file_is_on_disk_before_the_next_one_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process died between the two: after a loss of power the file could be gone, and the position beyond it."""
+    written = Written(1)
+    sink, until_ms = await two_hours(tmp_path, written)
+    synced: list[Path] = []
+    sync = parquet._sync
+
+    def dies_there(path: Path) -> None:
+        if path.name.startswith("hour="):
+            raise Died
+        sync(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parquet, "_sync", dies_there)
+        with pytest.raises(Died):
+            await sink.caught_up([0], until_ms)
+    (file,) = files(tmp_path)
+    monkeypatch.setattr(parquet, "_sync", lambda path: (synced.append(path), sync(path)))
+    another = ParquetSink(f"parquet:{tmp_path}", written, 1)
+    await another.start()
+    await another.positions([0])
+    assert (tmp_path / file).parent in synced
+    await another.close()
+
+
 async def test_who_was_overtaken_writes_nothing(tmp_path: Path) -> None:
     written = Written()
     write_across(written)

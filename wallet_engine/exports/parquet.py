@@ -274,13 +274,14 @@ class Group:
         self.reached = _positions(said)
 
     def _finish(self, said: Mapping[str, Any]) -> None:
-        """Rename the last committed file, if that is not done yet."""
+        """Rename the last committed file, if that is not done yet, and have the name on disk."""
         if not said["last"]:
             return
         written, place = (self._directory / path for path in said["last"])
         if written.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             written.rename(place)
+        if place.exists():  # who renamed it may have died before the name was on disk
             for folder in (place.parent, place.parent.parent, self._directory):
                 _sync(folder)
 
