@@ -35,24 +35,59 @@
     return nil
   end
 
-  local function total_in(current, field)
+  -- A total is what has gone back of an original; its name is '<field>@<place>'. Rules before 6 had one total under the
+  -- field, for all uses of an id. It is still kept, with a '0' in front, for programs of those rules; without the '0' such
+  -- a program has kept it, and it counts.
+  local ZERO = 48
+
+  local function name_of_total(field, place) return field .. '@' .. place end
+
+  local function total_in(current, name)
     local known = current and batch.remembered or batch.remembered_before
-    return known[TOTAL .. field] or call('HGET', current and batch.k_seen or batch.k_seen_before, TOTAL .. field)
+    return known[TOTAL .. name] or call('HGET', current and batch.k_seen or batch.k_seen_before, TOTAL .. name)
+  end
+
+  local function largest(name)
+    return math.max((total_in(true, name) or 0) + 0, (total_in(false, name) or 0) + 0)
   end
 
   -- The refunded sum, as far as it is remembered: of an original refunded after it was forgotten, a window has only a
   -- part.
-  local function total_of(field)
-    return math.max((total_in(true, field) or 0) + 0, (total_in(false, field) or 0) + 0)
+  local function total_of(field, name)
+--@replay     if batch.rules < 6 then return largest(field) end
+    local total = largest(name)
+    for _, current in ipairs({true, false}) do
+      local of_id = total_in(current, field)
+      if of_id and byte(of_id) ~= ZERO then total = math.max(total, of_id + 0) end
+    end
+    return total
   end
 
-  local function keep_total(current, field, minor)
-    local text = format('%.0f', minor)
+  local function keep_total(current, name, minor, mark)
+    local text = mark .. format('%.0f', minor)
     if current then
-      batch.remembered[TOTAL .. field] = text
-      record(TOTAL .. field, text)
+      batch.remembered[TOTAL .. name] = text
+      record(TOTAL .. name, text)
     else
-      batch.remembered_before[TOTAL .. field] = text
+      batch.remembered_before[TOTAL .. name] = text
+    end
+  end
+
+  local function mark_of(text) return (not text or byte(text) == ZERO) and '0' or '' end
+
+  -- `total` had gone back, and `minor` now does.
+  local function raise_total(current, field, name, total, minor)
+--@replay     if batch.rules < 6 then return keep_total(current, field, total + minor, '') end
+    local of_id = math.min(math.max(largest(field), total) + minor, AMOUNT_MAX)
+    keep_total(current, field, of_id, mark_of(total_in(current, field)))
+    keep_total(current, name, total + minor, '')
+  end
+
+  -- Lowers those of both windows.
+  local function lower_total(name, minor, is_of_id)
+    for _, current in ipairs({true, false}) do
+      local total = total_in(current, name)
+      if total then keep_total(current, name, math.max(0, total - minor), is_of_id and mark_of(total) or '') end
     end
   end
 

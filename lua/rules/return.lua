@@ -10,7 +10,8 @@
     end
     local outcome, record_end = answered(i)
     if outcome then return outcome end
-    local current, total = true, total_of(field)
+    local name = name_of_total(field, origin .. '.' .. seq .. '.' .. idx)
+    local current, total = true, total_of(field, name)
     if how == STORED then -- the store's total is complete if no window was forgotten since
       local in_window, in_store = match(mark, '^(%d+)%.(%d+)$')
       if not in_window then return nil end
@@ -46,7 +47,7 @@
       post_transit(ledger, minor)
       batch.debited = true
     end
-    keep_total(current, field, total + minor)
+    raise_total(current, field, name, total, minor)
     remember(i, RETURN_RECORD, record_end)
     return APPLIED
   end
@@ -61,12 +62,12 @@
 
   -- j: undoes a return that the payer elsewhere refused: the receiver gets the money back. That much of the original
   -- can be refunded again, if it is still remembered. Frozen accounts too.
-  -- A total counts the return if it was kept no later than in the window of the return's own record, or if such a total
-  -- was there when it was begun. Other totals are of another original, whose id had been forgotten; rules before 5
+  -- A total of an id counts the return if it was kept no later than in the window of the return's own record, or if such
+  -- a total was there when it was begun. Others are of another original, whose id had been forgotten; rules before 5
   -- lowered them too.
-  -- detail: '<seq>.<idx>.<decline>|<field of the original>'.
+  -- detail: '<seq>.<idx>.<decline>|<field of the original>|<place of it>'; programs of rules before 6 say no place.
   rules[UNRETURN] = function(i, ledger, account, detail, minor)
-    local entry_seq, idx, decline, field = match(detail, '^(%d+)%.(%d+)%.(%l)|(%S+)$')
+    local entry_seq, idx, decline, words = match(detail, '^(%d+)%.(%d+)%.(%l)|(%S+)$')
     if not entry_seq or not ledger or account == TRANSIT or minor < 1 or minor > AMOUNT_MAX or minor % 1 ~= 0 then
       return nil
     end
@@ -79,11 +80,14 @@
     post_transit(ledger, -minor)
     batch.refunded[part] = entry_seq
     local current = rewrite(i, decline, entry_seq, idx)
+    local field, place = match(words, '^([^|]+)|(%d+%.%d+%.%d+)$')
+    if not field then field = words end
+--@replay     if batch.rules < 6 then field, place = words, nil end
     local counted = current or current == false and total_in(false, field)
 --@replay     counted = counted or batch.rules < 5
-    for _, window in ipairs(counted and {true, false} or {}) do
-      local total = total_in(window, field)
-      if total then keep_total(window, field, math.max(0, total - minor)) end
-    end
+    if place then lower_total(name_of_total(field, place), minor, false) end
+    local is_marked = true
+--@replay     is_marked = batch.rules > 5
+    if counted then lower_total(field, minor, is_marked) end
     return APPLIED
   end

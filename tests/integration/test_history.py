@@ -504,6 +504,40 @@ def test_refunds_of_what_is_forgotten_in_windows_that_follow(cluster: DevCluster
         rotated(cluster, api, partition_of(bob, PARTITIONS))
 
 
+@pytest.mark.parametrize(
+    "remembers", [True, False], ids=["the receiver remembers it", "all have forgotten it"]
+)
+def test_a_transfer_whose_id_was_used_before_is_refunded_on_its_own(
+    cluster: DevCluster, api: WalletApi, remembers: bool
+) -> None:
+    """What had gone back of the transfer before counted for it: less could be refunded, or nothing."""
+    ann, bob = opened(api, 5, "100.00"), opened(api, 6)
+
+    def refund(original: str, **more: Any) -> tuple[str, str]:
+        body = {"from_account": ann, "transaction_id": new_id(), **more}
+        path = f"/v1/transfers/{original}/refunds"
+        reply = eventually(lambda: (got := api.post(path, body)).status != 503 and got, "a refund")
+        assert reply.status == 200, reply
+        return reply.json()["refunded_total"], reply.json()["refundable"]
+
+    again = pay(api, ann, bob, "10.00")
+    if remembers:
+        assert refund(again, amount="7.00") == ("7.00", "3.00")
+    forget(cluster, api, *([ann] if remembers else [ann, bob]))
+    if not remembers:
+        assert refund(again, amount="7.00") == ("7.00", "3.00")
+    body = transfer_body(ann, bob, "6.00", again)
+    assert api.post("/v1/wallet/balance_transfer", body).headers.get("idempotent-replayed") != "true"
+    assert refund(again, amount="1.00") == ("1.00", "5.00")
+    assert refund(again) == ("6.00", "0.00")
+    forget(cluster, api, ann, bob)
+    body = {"from_account": ann, "transaction_id": new_id(), "amount": "0.01"}
+    reply = eventually(
+        lambda: (got := api.post(f"/v1/transfers/{again}/refunds", body)).status != 503 and got, "a refund"
+    )
+    assert reply.json()["code"] == "refund_exceeds"
+
+
 def test_verify_names_what_differs_and_rebuild_mends_it(cluster: DevCluster, api: WalletApi) -> None:
     ann, bob = opened(api, 12, "100.00"), opened(api, 13)
     for _ in range(5):

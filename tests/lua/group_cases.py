@@ -372,7 +372,7 @@ REFUNDS: Final = [
             f"+ z T5 bob far|{_FAR}#0|3.7.0|yX1|300|- 200 USD",
             f"r z T6 bob far|{_FAR}#0|3.7.0|yX1|300|1 1 USD",
         ],
-        [f"+ j T5 bob 6.0.a|{_FAR}#0 200 USD", f"+ z T7 bob far|{_FAR}#0|3.7.0|yX1|300|1 1 USD"],
+        [f"+ j T5 bob 6.0.a|{_FAR}#0|3.7.0 200 USD", f"+ z T7 bob far|{_FAR}#0|3.7.0|yX1|300|1 1 USD"],
         bob=1199,
     ),
     case(

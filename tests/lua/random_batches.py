@@ -124,7 +124,9 @@ class RandomBatches:
             if any(int(w.get(name, amount)) < int(amount) for w in self.state.seen.values()):
                 return "n doctor - - 0 -"  # a credit was forgotten and made again, which no receiver does
             part = f"{seq}.{idx}.{draw.choice('acfl')}"
-            return f"j {txid} {account} {part}|{other.split('|')[1]} {amount} {currency}"
+            _, field, place, *_ = other.split("|")
+            said = field if draw.random() < 0.1 else f"{field}|{place}"
+            return f"j {txid} {account} {part}|{said} {amount} {currency}"
         line, seq, idx = "t T1 alice bob 5 USD", self._seq(), 0
         if self.paid and draw.random() < 0.95:
             seq, idx, line = draw.choice(self.paid)

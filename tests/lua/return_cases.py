@@ -17,7 +17,9 @@ _FAR_FIELD: Final = transfer_field("far", "T1")
 
 
 def of_far(name: str, *batches: list[str], **balances: int) -> Case:
-    return case(name, *[[row.replace("FAR", _FAR_FIELD) for row in batch] for batch in batches], **balances)
+    """What undoes a refund says the place of the original."""
+    named = [[row.replace("|FAR ", "|FAR|3.17.5 ") for row in batch] for batch in batches]
+    return case(name, *[[row.replace("FAR", _FAR_FIELD) for row in batch] for batch in named], **balances)
 
 
 HERE: Final = [
@@ -261,6 +263,46 @@ USED_AGAIN: Final = [
     ),
 ]
 
+#: The id T1 is used again while what had gone back of the original before is still remembered.
+COUNTED_APART: Final = [
+    of_far(
+        "its payer's partition has forgotten it, and its receiver's has not",
+        RECEIVED,
+        [f"+ z T2 bob {FAR}|- 400 USD"],
+        [ROTATE, "+ c 3.99 bob 0 30 USD"],
+        ["+ z T3 bob far|FAR|3.99.0|c|30|- 30 USD", "r z T4 bob far|FAR|3.99.0|c|30|1 1 USD"],
+        [
+            "+ j T2 bob 5.0.c|FAR 400 USD",
+            "r z T5 bob far|FAR|3.99.0|c|30|1 1 USD",
+            f"+ z T6 bob {FAR}|- 400 USD",
+        ],
+        bob=1000,
+    ),
+    of_far(
+        "both are remembered in one window",
+        RECEIVED,
+        [f"+ z T2 bob {FAR}|150 150 USD", "+ c 3.99 bob 0 30 USD"],
+        ["+ z T3 bob far|FAR|3.99.0|c|30|- 30 USD", f"+ z T4 bob {FAR}|- 250 USD"],
+        bob=1000,
+    ),
+    case(
+        "the one before was refunded by what a store knew of it",
+        PAID,
+        *LATER,
+        ["+ x T2 bob alice|F1|0.4.0|s3.300|400|60 60 USD"],
+        ["+ t T1 alice bob 30 USD", "+ x T3 bob alice|F1|0.8.0|l|30|- 30 USD"],
+        ["r x T4 bob alice|F1|0.4.0|s3.300|400|41 41 USD", "r x T5 bob alice|F1|0.8.0|l|30|1 1 USD"],
+        alice=660,
+    ),
+    of_far(
+        "undone by a program of rules before 6: what it gives back is refunded later",
+        RECEIVED,
+        [f"+ z T2 bob {FAR}|- 400 USD"],
+        [f"+ j T2 bob 5.0.c|{_FAR_FIELD} 400 USD", f"r z T3 bob {FAR}|1 1 USD"],
+        bob=1400,
+    ),
+]
+
 STORED: Final = [
     case(
         "a store says what had gone back",
@@ -370,7 +412,7 @@ ELSEWHERE: Final = [
     ),
 ]
 
-RETURN_CASES: Final = [*HERE, *WINDOWS, *USED_AGAIN, *STORED, *ELSEWHERE]
+RETURN_CASES: Final = [*HERE, *WINDOWS, *USED_AGAIN, *COUNTED_APART, *STORED, *ELSEWHERE]
 
 #: Kind -> every outcome that it can have.
 RETURN_OUTCOMES: Final = {"x": "+=!acfgkqilnrs", "z": "+=!acfinrs", "j": "+=l"}

@@ -99,14 +99,15 @@ class ReusedIds(RandomBatches):
             return "n doctor - - 0 -"
         _, (seq, idx), line = self.random.choice(found)
         _, txid, account, other, amount, _ = line.split(" ")
-        of = "" if kind == "r" else f"|{other.split('|')[1]}"
+        words = other.split("|")
+        of = "".join(f"|{word}" for word in words[1 : {"r": 1, "u": 2, "j": 3}[kind]])
         return f"{kind} {txid} {account} {seq}.{idx}.{self.random.choice('ack')}{of} {amount} USD"
 
     def _credit(self, receiver: str, txid: str, amount: int) -> str:
-        """Of a payer elsewhere, who uses an id again only when the credit of its first use is forgotten here."""
+        """Of a payer elsewhere, who uses an id again: often before the credit of its first use is forgotten here."""
         txid = "T1" if txid < "T4" else "T2"
         window = self.credits[txid][0] if txid in self.credits else -9
-        if window > self.state.window - 2:
+        if window > self.state.window - 2 and self.random.random() < 0.7:
             return "n doctor - - 0 -"
         seq = self.random.randint(1, 10**6)
         self.credits[txid] = (self.state.window + 1, f"1.{seq}.3", receiver, amount)
@@ -136,6 +137,10 @@ class ReusedIds(RandomBatches):
             if kind in "tdhikqxz" and outcome not in "=!bsn":
                 kept = {"h": "H", "i": "H", "x": "R", "z": "R"}.get(kind, "+") if outcome == "+" else outcome
                 self.answers[field] = (place, kept)
+            if kind in "xz" and outcome == "r" and self.strict:
+                _, _, of, _, whole, _ = other.split("|")
+                left = int(whole) - self.refunded[of]
+                assert int(amount) > left, f"{amount} of {left} that are left of {of} are too much"
             if outcome != "+":
                 continue
             if kind in "dqz":

@@ -379,7 +379,7 @@ class Auditor:
 
     def _took_back(self, partition: int, operation: Operation) -> None:
         """A refund was undone."""
-        part, _, field = operation.other.partition("|")
+        part, field, *_ = operation.other.split("|")
         self._refunded(partition, part, operation.amount_minor)
         del self.refunded[operation.account, operation.id]
         for original in self.returned:

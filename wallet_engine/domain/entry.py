@@ -22,8 +22,9 @@ debit changes only what is remembered of that very debit: its answer, its hold, 
 total; earlier rules also changed those of a later transfer, hold or original under the same id. With rules
 5 a capture or increase after the expiry is late also while a final capture is under way. With rules 6, home
 says of a group that its parts must still pay that it is decided, also after its id was forgotten and used
-for something else; earlier rules called that a conflict. Replay decides an entry by its own version of the
-rules. Raise the rules when you add a kind of operation or change how one is decided.
+for something else; earlier rules called that a conflict. A refunded total is then that of one original; it
+was that of all uses of an id. Replay decides an entry by its own version of the rules. Raise the rules when
+you add a kind of operation or change how one is decided.
 """
 
 import re

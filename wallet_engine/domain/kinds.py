@@ -116,7 +116,7 @@ def _given_back(operation: Operation) -> Sides:
 
 
 def _total(operation: Operation) -> list[tuple[str, str]]:
-    return [(SEEN, returns.total_field(returns.original_field_of(operation.other)))]
+    return [(SEEN, field) for field in returns.total_fields(operation.other)]
 
 
 def _opened(operation: Operation) -> Sides:

@@ -14,7 +14,7 @@ from wallet_engine.domain.oracle_memory import (
     fingerprint_of,
     place_of_credit,
 )
-from wallet_engine.domain.returns import Evidence, parse_evidence, total_field
+from wallet_engine.domain.returns import Evidence, parse_evidence
 
 if TYPE_CHECKING:
     from wallet_engine.domain.oracle_batch import Batch
@@ -42,8 +42,9 @@ def _give_back(
     repeated = batch.answered(index, field, fingerprint)
     if repeated is not None:
         return repeated
-    name = total_field(original.field)
-    total = max(int(window.get(name, 0)) for window in (batch.current, batch.previous))
+    of_id = f"r.{original.field}"
+    own = f"{of_id}@{b.split('|')[2]}"
+    total = _total(batch, of_id, own)
     if original.how[0] == returns.STORED:
         in_window, in_store = returns.parse_stored(original.how)
         if in_window != batch.window:
@@ -64,11 +65,32 @@ def _give_back(
     if outcome == "+":
         batch.add(a, currency, -amount)
         batch.add(to, currency, amount)
-        window[name] = str(total + amount)
+        _raise(batch, window, of_id, own, total, amount)
         batch.debited = batch.debited or kind == "z"
     kept = returns.RETURN_RECORD if outcome == "+" else outcome
     batch.remember(field, kept, fingerprint, index)
     return outcome
+
+
+def _total(batch: "Batch", of_id: str, own: str) -> int:
+    """The refunded sum. What rules 6 keep under an id alone begins with `0`, and is not for them."""
+    windows = (batch.current, batch.previous)
+    of_ids = [text for window in windows if (text := window.get(of_id)) is not None]
+    if batch.rules < 6:
+        return max(map(int, of_ids), default=0)
+    texts = [text for text in of_ids if not text.startswith("0")]
+    texts += [window[own] for window in windows if own in window]
+    return max(map(int, texts), default=0)
+
+
+def _raise(batch: "Batch", window: dict[str, str], of_id: str, own: str, total: int, amount: int) -> None:
+    if batch.rules < 6:
+        window[of_id] = str(total + amount)
+        return
+    before = max(total, *(int(each.get(of_id, 0)) for each in (batch.current, batch.previous)))
+    kept = window.get(of_id, "0").startswith("0")
+    window[of_id] = ("0" if kept else "") + str(min(before + amount, AMOUNT_MINOR_MAX))
+    window[own] = str(total + amount)
 
 
 def _remembering(batch: "Batch", original: Evidence) -> dict[str, str] | None:
@@ -105,7 +127,7 @@ def _refusal(batch: "Batch", payer: str, payee: str, amount: int, currency: str)
 
 
 def undo(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, currency: str) -> str:
-    part, original = b.split("|")
+    part, _, original = b.partition("|")
     seq, idx, decline = part.split(".")
     if not 0 < amount <= AMOUNT_MINOR_MAX or a == TRANSIT:
         raise ValueError(f"{amount} back to {a}")
@@ -117,12 +139,17 @@ def undo(batch: "Batch", index: int, id_: str, a: str, b: str, amount: int, curr
     batch.add(a, currency, amount)
     batch.add(TRANSIT, currency, -amount)
     refunded.add(int(idx))
-    name = total_field(original)
+    original, _, place = original.partition("|") if batch.rules > 5 else (original, "", "")
+    name = f"r.{original}"
     own = batch.rewrite(field_of_transfer(a, id_), decline, int(seq), int(idx))
     # Its total is in the window of its own answer or in the one before, or it is forgotten. A total that was
     # begun while that one was remembered counts it too. Any other is of a later original under the same id.
     counted = own is batch.current or (own is not None and name in batch.previous)
     for window in (batch.current, batch.previous) if counted or batch.rules < 5 else ():
         if name in window:
-            window[name] = str(max(0, int(window[name]) - amount))
+            kept = "0" if batch.rules > 5 and window[name].startswith("0") else ""
+            window[name] = kept + str(max(0, int(window[name]) - amount))
+    for window in (batch.current, batch.previous) if place else ():
+        if f"{name}@{place}" in window:
+            window[f"{name}@{place}"] = str(max(0, int(window[f"{name}@{place}"]) - amount))
     return "+"

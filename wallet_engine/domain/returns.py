@@ -20,15 +20,20 @@ The operation carries evidence about the original, read from the original's entr
     asked     minor units that the caller wants back; `-`: all that remains refundable
 """
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from wallet_engine.domain.memory import PAYER_LENGTH
 
 #: Stands for the outcome in the dedupe memory of a refund that was made: a refund cannot itself be refunded.
 RETURN_RECORD: Final = "R"
-#: Prefix of an original's field in `seen`; the value is the refunded minor units. No transfer's field has a
-#: dot.
+#: Prefix of the fields in `seen` of totals, which are minor units that have gone back: `r.<field>@<place>` for the
+#: original at a place, and `r.<field>` for all uses of an id together, as rules before 6 had it. The latter is still
+#: kept for programs of those rules, with a `0` in front; without the `0` such a program has kept it, and it counts. No
+#: transfer's field has a dot.
 TOTAL: Final = "r."
+#: Begins a total of an id that counts for nothing.
+KEPT: Final = "0"
 LOCAL: Final = "l"
 CREDITED: Final = "c"
 GROUPED: Final = "m"
@@ -56,6 +61,10 @@ class Evidence(NamedTuple):
         return self.base[:-PAYER_LENGTH]
 
     @property
+    def place(self) -> str:
+        return f"{self.partition}.{self.seq}.{self.idx}"
+
+    @property
     def base(self) -> str:
         """The field under which the original, or its group, is remembered where it was decided."""
         return self.field.partition(LEG)[0]
@@ -69,8 +78,7 @@ class Evidence(NamedTuple):
     def text(self) -> str:
         """The text in `Operation.other`."""
         asked = "-" if self.asked_minor is None else self.asked_minor
-        place = f"{self.partition}.{self.seq}.{self.idx}"
-        return f"{self.payer}|{self.field}|{place}|{self.how}|{self.amount_minor}|{asked}"
+        return f"{self.payer}|{self.field}|{self.place}|{self.how}|{self.amount_minor}|{asked}"
 
 
 def parse_evidence(other: str) -> Evidence:
@@ -95,14 +103,29 @@ def parse_stored(how: str) -> tuple[int, int]:
     return int(window), int(total)
 
 
-def undoing(seq: int, idx: int, decline: str, field: str) -> str:
-    """`Operation.other` to undo a refund: operation `idx` of entry `seq`, which the payer's side refused."""
-    return f"{seq}.{idx}.{decline}|{field}"
+def undoing(seq: int, idx: int, decline: str, other: str) -> str:
+    """`Operation.other` to undo a refund: operation `idx` of entry `seq`, which the payer's side refused.
+
+    `other`: the refund's own. Programs of rules before 6 did not say the place.
+    """
+    _, field, place, *_ = other.split("|")
+    return f"{seq}.{idx}.{decline}|{field}|{place}"
 
 
-def total_field(field: str) -> str:
-    """The field in `seen` that holds the refunded total of an original."""
-    return TOTAL + field
+def total_field(field: str, place: str = "") -> str:
+    """The field in `seen` of an original's total: of the one at the place `<p>.<seq>.<idx>`, or of all of its id."""
+    return f"{TOTAL}{field}@{place}" if place else f"{TOTAL}{field}"
+
+
+def refunded_in(of_place: Iterable[str], of_id: Iterable[str]) -> int:
+    """The refunded minor units, by what the windows have under an original's two total fields."""
+    return max((0, *map(int, of_place), *(int(text) for text in of_id if text[0] != KEPT)))
+
+
+def total_fields(other: str) -> list[str]:
+    """The total fields that a refund with these words, or its undoing, may change."""
+    _, field, place, *_ = (*other.split("|"), "")
+    return [total_field(field), *([total_field(field, place)] if place else [])]
 
 
 def original_field_of(other: str) -> str:

@@ -129,16 +129,15 @@ class Reader:
         return await self._run(accumulator, command), currencies
 
     async def transfer(self, partition: int, field: str) -> TransferRead:
-        records, operation = await self._remembered(partition, field)
+        records, operation = await self._seen(partition, field)
         said = parse_operation(operation.decode()) if operation else None
         return TransferRead("".join(records) if records else None, operation is not None, said)
 
-    async def refunded(self, partition: int, field: str) -> int:
-        """The refunded sum of an original, in minor units; both windows may have one, and the larger is complete."""
-        records, _ = await self._remembered(partition, field)
-        return max(map(int, records), default=0)
+    async def seen(self, partition: int, field: str) -> list[str]:
+        """What the windows have under the field."""
+        return (await self._seen(partition, field))[0]
 
-    async def _remembered(self, partition: int, field: str) -> tuple[list[str], bytes | None]:
+    async def _seen(self, partition: int, field: str) -> tuple[list[str], bytes | None]:
         """What the windows have under the field, the one in force first, and the operation as in `read_transfer`."""
         accumulator = self._engine.cluster.accumulators[partition]
 

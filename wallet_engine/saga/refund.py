@@ -33,5 +33,5 @@ class Refund(PatientTransfer):
 
     def _refund(self, decline: str) -> Words:
         sender, _, amount, currency, transaction, _, by = self.command
-        other = returns.undoing(self.seq, self.idx, decline, returns.original_field_of(self.words))
+        other = returns.undoing(self.seq, self.idx, decline, self.words)
         return ("j", transaction, sender, other, amount, currency, "", by)

@@ -1,5 +1,6 @@
 """Refunds on a real cluster: finds the original; its receiver's partition decides the refund, durable."""
 
+import asyncio
 from typing import Final
 
 from wallet_engine.domain.errors import Outage
@@ -19,6 +20,7 @@ from wallet_engine.domain.returns import (
     RETURN_RECORD,
     STORED,
     parse_evidence,
+    refunded_in,
     total_field,
 )
 from wallet_engine.domain.transfer import TransferCommand
@@ -81,7 +83,7 @@ class Refunds:
         return Original(
             *(from_account, field, receiver, operation.amount_minor, operation.currency, p, seq, idx, q),
             CREDITED if kind_of(operation.kind).opens else LOCAL,
-            await self._returned(q, field),
+            await self._returned(q, field, f"{p}.{seq}.{idx}"),
         )
 
     async def _leg(self, group: Operation, seq: int, idx: int, leg: int | None) -> Original | str:
@@ -100,7 +102,7 @@ class Refunds:
         return Original(
             *(of.payer, field, of.receiver, of.minor, of.currency, home, seq, idx, q),
             GROUPED if q == home else GROUP_PART + said.mark,
-            await self._returned(q, field),
+            await self._returned(q, field, f"{home}.{seq}.{idx}"),
         )
 
     async def _has_paid(self, q: int, part: str) -> bool:
@@ -130,7 +132,8 @@ class Refunds:
                     return RefundAnswer(again)
                 original = again
             known = original.returned_minor if is_stored else 0
-            total = self._returned(p, field)
+            place = f"{original.p}.{original.seq}.{original.idx}"
+            total = self._returned(p, field, place)
             returned = max(await (read_after(total) if result == _APPLIED else total), known)
             if result != Outcome.STALE:
                 code = "" if result == _APPLIED else WIRE_CODES[result]
@@ -171,6 +174,7 @@ class Refunds:
             raise outage
         return (_APPLIED if found == RETURN_RECORD else found), found != Outcome.CONFLICT
 
-    async def _returned(self, partition: int, field: str) -> int:
-        """Refunded minor units of an original; durable."""
-        return await self._reader.refunded(partition, total_field(field))
+    async def _returned(self, partition: int, field: str, place: str) -> int:
+        """Refunded minor units of the original at this place; durable."""
+        names = (total_field(field, place), total_field(field))
+        return refunded_in(*await asyncio.gather(*(self._reader.seen(partition, name) for name in names)))

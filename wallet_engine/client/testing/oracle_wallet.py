@@ -208,10 +208,11 @@ class OracleWallet:
         elif leg is not None:
             raise InvalidInput("invalid_request", "leg: the transfer has none")
         place = (0, record.seq, record.idx, 0)
-        return Original(payer, field, receiver, minor, currency, *place, how, self._returned(field))
+        returned = self._returned(field, record.seq, record.idx)
+        return Original(payer, field, receiver, minor, currency, *place, how, returned)
 
     async def refund(self, command: RefundCommand, original: Original) -> RefundAnswer:
-        currency, field = original.currency, original.field
+        currency = original.currency
         asked = None if command.amount is None else parse_amount(command.amount, currency)
         minor = original.amount_minor - original.returned_minor if asked is None else asked
         said = original.evidence(asked).text()
@@ -220,7 +221,7 @@ class OracleWallet:
                 "x", command.transaction, original.receiver, said, minor, currency, command.note, command.by
             )
         )
-        returned = self._returned(field)
+        returned = self._returned(original.field, original.seq, original.idx)
         code = "" if outcome in (_APPLIED, RETURN_RECORD) else WIRE_CODES[outcome]
         rest, back = original.amount_minor - returned, bool(code) and Outcome(outcome).of_receiver
         return RefundAnswer(code, replayed, returned, rest, currency, back)
@@ -271,8 +272,8 @@ class OracleWallet:
         text = self._seen(field)
         return None if text is None else TransferRecord.parse(text)
 
-    def _returned(self, field: str) -> int:
-        return int(self._seen(total_field(field)) or 0)
+    def _returned(self, field: str, seq: int, idx: int) -> int:
+        return int(self._seen(total_field(field, f"0.{seq}.{idx}")) or 0)
 
     def _hold(self, account: str, hold_id: str) -> Hold | None:
         self._expire()
