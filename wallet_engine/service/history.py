@@ -1,11 +1,9 @@
 """Authorizes callers of the history, then asks the history store."""
 
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from wallet_engine.domain.errors import Outage
 from wallet_engine.history.reader import (
     CONNECTIONS_MAX,
     AsOf,
@@ -16,7 +14,7 @@ from wallet_engine.history.reader import (
     Statement,
 )
 from wallet_engine.service.policy import Principal
-from wallet_engine.service.shares import Share
+from wallet_engine.service.streams import Streams
 
 #: Statements that are sent at the same time, to one caller and to all: they leave connections for other questions.
 STATEMENTS_OF_CALLER_MAX: Final = 2
@@ -28,7 +26,7 @@ class GuardedHistory:
 
     def __init__(self, reader: HistoryReader) -> None:
         self._reader = reader
-        self._statements: Counter[Share] = Counter()
+        self._streams = Streams(STATEMENTS_OF_CALLER_MAX, STATEMENTS_MAX)
 
     def __repr__(self) -> str:
         return f"<GuardedHistory {self._reader!r}>"
@@ -52,20 +50,13 @@ class GuardedHistory:
         span_ms: tuple[int | None, int | None],
         positions: Sequence[Position],
     ) -> AsyncIterator[Statement | None]:
-        """May also raise `Outage`: too many are being read. Each keeps a connection as long as its caller reads."""
+        """May also raise `Outage` when too many statements are being read slowly."""
         by.check_reads(account)
-        mine, all_of_them = self._statements[by.share], self._statements.total()
-        if mine >= STATEMENTS_OF_CALLER_MAX or all_of_them >= STATEMENTS_MAX:
-            what = f"{mine} statements are being sent to this caller, at most {STATEMENTS_OF_CALLER_MAX}"
-            raise Outage("overloaded", f"{what}; {all_of_them} to all, at most {STATEMENTS_MAX}")
-        self._statements[by.share] += 1
-        try:
-            async with self._reader.statement(account, currency, *span_ms, positions) as statement:
-                yield statement
-        finally:
-            self._statements[by.share] -= 1
-            if not self._statements[by.share]:
-                del self._statements[by.share]
+        async with (
+            self._streams.turn(by.share),
+            self._reader.statement(account, currency, *span_ms, positions) as statement,
+        ):
+            yield statement
 
     async def holds(
         self,

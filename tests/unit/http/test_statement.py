@@ -13,6 +13,7 @@ from unit.http.wallet_double import WalletDouble
 from wallet_engine.http import application as application_module
 from wallet_engine.http.application import Application, create_app
 from wallet_engine.http.server import serve_http
+from wallet_engine.service import streams
 from wallet_engine.service.history import (
     STATEMENTS_MAX,
     STATEMENTS_OF_CALLER_MAX,
@@ -33,16 +34,17 @@ ROW: dict[str, Any] = {
 
 
 class Statement:
-    """One without an end."""
+    """One with so many pieces."""
 
     opening_minor = 0
 
-    def __init__(self) -> None:
+    def __init__(self, rows_max: int) -> None:
+        self.rows_max = rows_max
         self.as_of = cast(Any, type("AsOf", (), {"at_ms": 0, "lag_s": 0.0}))
         self.read = 0
 
     async def lines(self) -> AsyncIterator[Sequence[Any]]:
-        while True:
+        while self.read < self.rows_max:
             self.read += 1
             yield [ROW] * 500
             await asyncio.sleep(0)
@@ -51,14 +53,16 @@ class Statement:
 class Reader:
     """Counts the statements that are open, each with a connection to the database."""
 
-    def __init__(self) -> None:
-        self.open = 0
+    def __init__(self, rows_max: int = 1_000_000) -> None:
+        self.open = self.most = 0
+        self.rows_max = rows_max
         self.statements: list[Statement] = []
 
     @asynccontextmanager
     async def statement(self, *_: Any) -> AsyncIterator[Statement]:
         self.open += 1
-        self.statements.append(Statement())
+        self.most = max(self.most, self.open)
+        self.statements.append(Statement(self.rows_max))
         try:
             yield self.statements[-1]
         finally:
@@ -145,20 +149,35 @@ def test_a_head_alone_reads_nothing() -> None:
     uvloop.run(scenario())
 
 
-def test_g10_slow_readers_leave_connections_for_others() -> None:
+def test_g10_slow_readers_leave_connections_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "TURN_S_MAX", 0.3)
+
     async def scenario() -> None:
         reader = Reader()
         async with serving(reader) as ask:
-            asked = [await ask() for _ in range(STATEMENTS_OF_CALLER_MAX + 1)]
-            statuses = [await status_of(answer) for answer, _ in asked]
-            assert sorted(statuses) == [*[b"200"] * STATEMENTS_OF_CALLER_MAX, b"503"]
-            asked[statuses.index(b"200")][1].transport.abort()
-            await until(lambda: reader.open == STATEMENTS_OF_CALLER_MAX - 1)
+            slow = [await ask() for _ in range(STATEMENTS_OF_CALLER_MAX)]
+            assert [await status_of(answer) for answer, _ in slow] == [b"200"] * STATEMENTS_OF_CALLER_MAX
             answer, _ = await ask()
-            assert await status_of(answer) == b"200"
+            assert await status_of(answer) == b"503"
+            assert reader.open == STATEMENTS_OF_CALLER_MAX
+            waiting, _ = await ask()
+            slow[0][1].transport.abort()
+            assert await status_of(waiting) == b"200"
         assert reader.open == 0
 
     assert STATEMENTS_OF_CALLER_MAX < STATEMENTS_MAX
+    uvloop.run(scenario())
+
+
+def test_many_short_ones_wait_for_each_other() -> None:
+    async def scenario() -> None:
+        reader = Reader(rows_max=1)
+        async with serving(reader) as ask:
+            asked = [await ask() for _ in range(50)]
+            assert {await status_of(answer) for answer, _ in asked} == {b"200"}
+            await until(lambda: reader.open == 0)
+        assert reader.most <= STATEMENTS_OF_CALLER_MAX
+
     uvloop.run(scenario())
 
 
