@@ -27,7 +27,7 @@
       if minor < 1 then return nil end
       local have_to
       if here then have_to = receiver_has(k, ledger, to) end
-      if only_to ~= '-' and only_to ~= to then
+      if only_to ~= '-' and only_to ~= to and only_to ~= '=' .. to then
         outcome = DESTINATION_MISMATCH
       elseif minor > rest then
         outcome = AMOUNT_EXCEEDS_HOLD

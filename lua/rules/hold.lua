@@ -1,4 +1,4 @@
-  -- h: sets aside money of one account. detail: '<to account, or ->|<expires in ms>'.
+  -- h: sets aside money of one account. detail: '<to account, or -; =- for the account named ->|<expires in ms>'.
   local placed_as, placed_to, placed_expires -- the last detail and its words; most in a batch are equal
 
   function start_placing() placed_as = nil end

@@ -125,6 +125,19 @@ def test_a_receiver_that_was_named_is_the_only_one(api: WalletApi) -> None:
     assert (api.balance(named), api.balance(other)) == ("4.00", "0.00")
 
 
+def test_a_receiver_with_an_odd_name_is_the_only_one_too(api: WalletApi) -> None:
+    """A hold for the account `-` was one for nobody: a capture could pay it to anybody."""
+    payer, other = api.account(0, "10.00"), api.account(1, None)
+    for named in ("-", "."):
+        api.post("/v1/accounts", {"account_id": named, "currency": "USD"})
+        hold = place(api, payer, "4.00", to_account=named)
+        assert hold["to_account"] == look(api, hold)["to_account"] == named
+        refused(capture(api, hold, other), 422, "destination_mismatch")
+        assert capture(api, hold, None, amount="1.00", final=False).status == 200
+        assert capture(api, hold, named).json()["hold"]["captured"] == "4.00"
+    assert (api.balance("-"), api.balance(other)) == ("4.00", "0.00")
+
+
 def test_an_expired_hold_is_released_by_itself(api: WalletApi) -> None:
     payer, receiver = api.account(0, "10.00"), api.account(14, None)
     hold = place(api, payer, "4.00", expires_in_s=1)

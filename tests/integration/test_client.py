@@ -59,6 +59,15 @@ def available(wallet: Wallet, account: str) -> Decimal:
     return wallet.balance(account, "USD").available
 
 
+@pytest.mark.parametrize("account", [".", "..", "-", "a..b"])
+def test_an_account_may_be_named_like_a_step_in_a_path(wallet: Wallet, account: str) -> None:
+    """The client asked for `/v1/accounts`, or for `/v1`."""
+    wallet.open_account(account, "USD")
+    assert wallet.account(account).account_id == wallet.freeze_account(account).account_id == account
+    assert wallet.unfreeze_account(account).status == "active"
+    assert wallet.balance(account, "USD").account_id == account
+
+
 def test_accounts(wallet: Wallet, name: Name) -> None:
     account = name("carol")
     first = wallet.open_account(account, "JPY", overdraft_limit=50, max_balance=Decimal(900))

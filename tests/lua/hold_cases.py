@@ -139,6 +139,12 @@ CAPTURE: Final = [
         FOR_BOB,
         ["d k T2 alice ice|F1|f|- 400 USD", "+ k T3 alice bob|F1|f|- 400 USD"],
     ),
+    case(
+        "for the account whose name says nobody elsewhere",
+        ["+ o - - - 0 USD", f"+ h T1 alice =-|{LONG} 400 USD"],
+        ["d k T2 alice bob|F1|f|- 400 USD", "+ k T3 alice -|F1|p|- 400 USD"],
+        **{"-": 400},
+    ),
     case("more than is held", PLACED, ["e k T2 alice bob|F1|f|401 401 USD"], alice=600),
     case("of what has changed since it was looked at", PLACED, ["s k T2 alice bob|F1|f|- 399 USD"], seq=4),
     case("of none", ["h k T2 alice bob|F1|f|- 0 USD"]),

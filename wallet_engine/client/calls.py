@@ -134,7 +134,10 @@ def time_text(time: datetime | None) -> str | None:
 
 def account_path(account_id: str, rest: str = "") -> str:
     """`/v1/accounts/<account_id><rest>`, the id percent-encoded."""
-    return f"/v1/accounts/{quote(account_id, safe='')}{rest}"
+    name = quote(account_id, safe="")
+    if name in (".", ".."):  # httpx takes these for steps in the path
+        name = name.replace(".", "%2E")
+    return f"/v1/accounts/{name}{rest}"
 
 
 def _hold_path(hold_id: Id, rest: str = "") -> str:

@@ -7,7 +7,7 @@ spaces::
 
     status account to currency amount captured released captures expires_ms mark place busy[ reference]
 
-    to        the only account that captures may go to; `-`: each capture names its own
+    to        the only account that captures may go to; `-`: each capture names its own; `=-`: the account named `-`
     captures  number of captures
     mark      fingerprint of the body with which it was placed
     place     <seq>.<idx> of the operation that placed it
@@ -43,6 +43,8 @@ COUNT: Final = "#"
 #: transfer.
 HOLD_RECORD: Final = "H"
 NOBODY: Final = "-"
+#: Stands before the name of the account that reads as `NOBODY`; no name has this character.
+_NAMED: Final = "="
 
 
 @dataclass(slots=True)
@@ -62,6 +64,11 @@ class Hold:
     place: str
     busy: str = NOBODY
     reference: str = ""
+
+    @property
+    def receiver(self) -> str | None:
+        """The only account that captures may go to."""
+        return receiver_in(self.to)
 
     @property
     def remaining(self) -> int:
@@ -99,7 +106,13 @@ def told_hold(words: list[str]) -> Hold | None:
 
 def placing(to: str | None, expires_in_s: int) -> str:
     """For placing a hold."""
-    return f"{to or NOBODY}|{expires_in_s * 1000}"
+    word = NOBODY if to is None else _NAMED + to if to == NOBODY else to
+    return f"{word}|{expires_in_s * 1000}"
+
+
+def receiver_in(word: str) -> str | None:
+    """The receiver that a hold's word for it names."""
+    return None if word == NOBODY else word.removeprefix(_NAMED)
 
 
 def capturing(to: str, hold_field: str, final: bool, asked_minor: int | None) -> str:

@@ -211,7 +211,7 @@ def _capture(
 
 
 def _capture_refusal(batch: "Batch", hold: Hold, to: str, amount: int, here: bool) -> str | None:
-    if hold.to not in (holds.NOBODY, to):
+    if hold.receiver not in (None, to):
         return "d"
     if amount > hold.remaining:
         return "e"

@@ -13,7 +13,7 @@ from typing import Any, Final
 from wallet_engine.domain import groups
 from wallet_engine.domain.entry import Entry
 from wallet_engine.domain.errors import Corruption
-from wallet_engine.domain.holds import NOBODY
+from wallet_engine.domain.holds import receiver_in
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.ids import unpack_transaction_id as _unpacked
 from wallet_engine.domain.kinds import receiver_of
@@ -191,10 +191,11 @@ def _hold(o: Operation, time_ms: int) -> _Told:
     accounts: tuple[str, ...] = (o.account,)
     match o.kind:
         case "h":
-            to, _, expires_in_ms = o.other.partition("|")
+            word, _, expires_in_ms = o.other.partition("|")
+            to = receiver_in(word)
             data |= {"hold_id": unpack_transaction_id(o.id), **_money(o), **_noted(o)}
             data["expires_at"] = instant(time_ms + int(expires_in_ms))
-            if to != NOBODY:
+            if to is not None:
                 data["to_account"] = to
                 accounts += (to,)
             type_ = types.HOLD_PLACED

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET
 
-from wallet_engine.domain.holds import NOBODY, STATUS_WORDS
+from wallet_engine.domain.holds import STATUS_WORDS, receiver_in
 from wallet_engine.domain.ids import check_account_id, is_system
 from wallet_engine.domain.money import check_currency, format_amount
 from wallet_engine.domain.notes import REFERENCE, said_in
@@ -220,7 +220,7 @@ def _hold(row: Any) -> wire.Hold:
     return wire.Hold(
         hold_id=str(row["hold_id"]),
         account_id=row["account"],
-        to_account=None if row["to_account"] == NOBODY else row["to_account"],
+        to_account=receiver_in(row["to_account"]),
         currency=currency,
         **{name: format_amount(minor, currency) for name, minor in amounts.items()},
         status=STATUS_WORDS[row["status"]],

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from wallet_engine.domain.errors import InvalidInput
-from wallet_engine.domain.holds import NOBODY, STATUS_WORDS, Hold
+from wallet_engine.domain.holds import STATUS_WORDS, Hold
 from wallet_engine.domain.ids import check_transaction_id, pack_transaction_id
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.outcomes import Outcome
@@ -115,7 +115,7 @@ def _hold(hold: Hold, hold_id: str) -> wire.Hold:
     return wire.Hold(
         hold_id=hold_id,
         account_id=hold.account,
-        to_account=None if hold.to == NOBODY else hold.to,
+        to_account=hold.receiver,
         currency=hold.currency,
         amount=amount(hold.amount),
         captured=amount(hold.captured),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from wallet_engine.domain.errors import Forbidden, Outage
 from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand, GroupView
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
-from wallet_engine.domain.holds import NOBODY, Hold
+from wallet_engine.domain.holds import Hold
 from wallet_engine.domain.kinds import parties_of
 from wallet_engine.domain.money import parse_amount
 from wallet_engine.domain.operation import Operation
@@ -142,7 +142,7 @@ class GuardedWallet:
         found = await self._wallet.hold(account_id, hold)
         if found is not None:
             minor = found.remaining if amount is None else parse_amount(amount, found.currency)
-            receiver = to or (None if found.to == NOBODY else found.to)
+            receiver = to or found.receiver
             by.check_sides(account_id, receiver, minor, found.currency)
 
     async def refund(self, by: Principal, command: RefundCommand) -> RefundAnswer:

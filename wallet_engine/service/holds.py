@@ -108,7 +108,7 @@ class Holds:
         self, command: CaptureCommand, field: str, hold: Hold
     ) -> tuple[str, bool, Hold | None]:
         """(outcome or outage code, whether it is the answer of an earlier call, the hold if returned)."""
-        to = command.to_account or (None if hold.to == holds.NOBODY else hold.to)
+        to = command.to_account or hold.receiver
         if to is None:
             raise InvalidInput("invalid_request", "to_account is missing, and the hold names none")
         if to == command.account_id:

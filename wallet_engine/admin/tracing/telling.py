@@ -69,8 +69,9 @@ def hold_operation_text(o: Operation) -> str:
     """An operation on a hold, in words."""
     match o.kind:
         case "h":
-            to, _, expires_in_ms = o.other.partition("|")
-            where = "" if to == holds.NOBODY else f" for {to}"
+            word, _, expires_in_ms = o.other.partition("|")
+            to = holds.receiver_in(word)
+            where = "" if to is None else f" for {to}"
             return f"hold {_money(o)} of {o.account}{where}, {int(expires_in_ms) // 1000} s, id {_id(o)}"
         case "i":
             return f"increase hold {_hold_id(o.other)} of {o.account} by {_money(o)}, id {_id(o)}"

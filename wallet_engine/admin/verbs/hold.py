@@ -138,7 +138,7 @@ def _document(found: Hold, hold_id: str) -> dict[str, Any]:
     return {
         "hold_id": hold_id,
         "account_id": found.account,
-        "to_account": None if found.to == NOBODY else found.to,
+        "to_account": found.receiver,
         "currency": found.currency,
         "amount": amount(found.amount),
         "captured": amount(found.captured),

@@ -164,7 +164,7 @@ class OracleWallet:
         found = self._hold(account, hold_id)
         if found is None:
             return self._without_hold(account, command)
-        receiver = to or (None if found.to == holds.NOBODY else found.to)
+        receiver = to or found.receiver
         if receiver is None:
             raise InvalidInput("invalid_request", "to_account is missing, and the hold names none")
         if receiver == account:
