@@ -144,6 +144,9 @@ class ReaderDouble:
     async def transfer(self, partition: int, field: str) -> TransferRead:
         return self.memory.get((partition, field), TransferRead(None, False, None))
 
+    async def seen(self, _partition: int, _field: str) -> list[str]:
+        return []
+
 
 #: The place of the cases' debit in its partition. Its payer and another one have the same CRC-32.
 SEQ, IDX = 7, 3
@@ -220,7 +223,7 @@ class Unreadable:
     async def account(self, *_: object) -> Any:
         raise Outage("partition_unavailable", "not served now")
 
-    transfer = hold = account
+    transfer = hold = seen = account
 
 
 @pytest.mark.parametrize("what", ["open", "freeze", "limits", "refund", "hold"])
