@@ -19,7 +19,7 @@ import pytest
 from support.databases import asked, rows_of
 from support.dev_process import DevCluster, admin_environment
 from support.dev_process import json_admin as admin
-from support.forgetting import rotated
+from support.forgetting import no_group_is_open, rotated
 from support.http_client import Reply
 from support.redis_peek import node_of
 from support.stopped import stopped
@@ -536,6 +536,35 @@ def test_a_transfer_whose_id_was_used_before_is_refunded_on_its_own(
         lambda: (got := api.post(f"/v1/transfers/{again}/refunds", body)).status != 503 and got, "a refund"
     )
     assert reply.json()["code"] == "refund_exceeds"
+
+
+def test_what_its_receiver_alone_has_forgotten_is_refunded(cluster: DevCluster, api: WalletApi) -> None:
+    """Its payer's partition still remembers it: it was not found, and a leg was pending until home forgot it too."""
+    ann, bob = opened(api, 5, "100.00"), opened(api, 6)
+    original, group = pay(api, ann, bob, "10.00"), new_id()
+    legs = [{"from_account": ann, "to_account": bob, "amount": "10.00", "currency": "USD"}]
+    assert api.post("/v1/transfers/group", {"transaction_id": group, "legs": legs}).status == 200
+    no_group_is_open(cluster, api, 5)
+
+    def refund(of: str, amount: str | None, id_: str = "") -> tuple[str, str]:
+        body = {
+            "from_account": ann,
+            "transaction_id": id_ or new_id(),
+            **({"amount": amount} if amount else {}),
+        }
+        path = f"/v1/transfers/{of}/refunds"
+        reply = eventually(lambda: (got := api.post(path, body)).status != 503 and got, "a refund")
+        assert reply.status == 200, reply
+        return reply.json()["refunded_total"], reply.json()["refundable"]
+
+    for of in (original, group):
+        assert refund(of, "3.00") == ("3.00", "7.00")
+    forget(cluster, api, bob)
+    for of in (original, group):
+        again = new_id()
+        for _ in range(2):
+            assert refund(of, "2.00", again) == ("5.00", "5.00")
+        assert refund(of, None) == ("10.00", "0.00")
 
 
 def test_verify_names_what_differs_and_rebuild_mends_it(cluster: DevCluster, api: WalletApi) -> None:

@@ -97,7 +97,9 @@ class Refunds:
         if q != home and not await self._has_paid(q, base + said.mark):
             await prove(self._engine, q)
             if not await self._has_paid(q, base + said.mark):
-                return "transfer_pending"
+                if (await self._reader.group(home, base)).under_way:
+                    return "transfer_pending"
+                return await self._forgotten.find(group.account, group.id, leg)  # paid, and forgotten there
         field = f"{base}{LEG}{of.idx}"
         return Original(
             *(of.payer, field, of.receiver, of.minor, of.currency, home, seq, idx, q),
@@ -126,11 +128,20 @@ class Refunds:
                 await prove(self._engine, p)
                 is_proved = True
                 continue
-            if result == Outcome.STALE and is_stored:
+            if result == Outcome.CONFLICT and words is None:  # it may have been made by other words
+                words = await self._words_of_before(command, original, asked)
+                if words is not None:
+                    continue
+            if result == Outcome.TRANSFER_FORGOTTEN or (result == Outcome.STALE and is_stored):
                 again = await self._forgotten.find(command.from_account, command.original, command.leg)
                 if isinstance(again, str):
                     return RefundAnswer(again)
-                original = again
+                original, is_stored = again, True
+                if (
+                    result == Outcome.TRANSFER_FORGOTTEN
+                ):  # by its receiver, while its payer still remembers it
+                    returned = again.returned_minor
+                    continue
             known = original.returned_minor if is_stored else 0
             place = f"{original.p}.{original.seq}.{original.idx}"
             total = self._returned(p, field, place)
