@@ -17,6 +17,10 @@ _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0"
 _VERSION_WITHOUT_HOST: Final = b" HTTP/1.0"
 #: Fields that ask for another protocol on this connection.
 _OF_UPGRADE: Final = frozenset((b"upgrade", b"http2-settings"))
+#: The methods that some path takes, and one that none takes but llhttp knows: it refuses a request with any other.
+_TAKEN: Final = tuple(f"{method} ".encode() for method in ("POST", "GET", "HEAD", "PATCH", "DELETE"))
+_NOT_TAKEN: Final = b"TRACE "
+_other_method: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ").match
 _bare_line_end: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)").search
 
 
@@ -34,7 +38,10 @@ NOT_HTTP: Final = Fault("invalid_request", "this is not an HTTP/1.1 request")
 
 
 def prepare(head: bytes) -> bytes | Fault:
-    """A complete head for the parser, without the fields that ask for another protocol; or the `Fault` in it."""
+    """A complete head for the parser, without the fields that ask for another protocol; or the `Fault` in it.
+
+    A method that no path takes becomes one that the parser knows, so that the router answers 405 or 404.
+    """
     if len(head) > HEAD_BYTES_MAX:
         return TOO_LARGE
     request, *fields = head[: -len(HEAD_END)].split(b"\r\n")
@@ -46,6 +53,9 @@ def prepare(head: bytes) -> bytes | Fault:
         return Fault("invalid_request", "CONNECT is not supported")
     if _bare_line_end(head):
         return Fault("invalid_request", "a line of the head ends in CR or LF alone")
+    asked = request
+    if not request.startswith(_TAKEN) and (method := _other_method(request)):
+        request = _NOT_TAKEN + request[method.end() :]
     hosts, kept = 0, []
     for field in fields:
         if field[:1] in b" \t":
@@ -58,7 +68,9 @@ def prepare(head: bytes) -> bytes | Fault:
             kept.append(field)
     if hosts > 1 or (not hosts and not request.endswith(_VERSION_WITHOUT_HOST)):
         return Fault("invalid_request", f"a request has one Host, not {hosts}")
-    return head if len(kept) == len(fields) else b"\r\n".join((request, *kept, b"", b""))
+    if request is asked and len(kept) == len(fields):
+        return head
+    return b"\r\n".join((request, *kept, b"", b""))
 
 
 def _without_upgrade(field: bytes) -> list[bytes]:

@@ -523,6 +523,25 @@ def test_a_body_is_refused_that_is_slow_and_one_that_takes_long(
     uvloop.run(scenario())
 
 
+@pytest.mark.parametrize("method", ["BREW", "get", "post", "PUT", "M-SEARCH", "PRI"])
+@pytest.mark.parametrize(("path", "status"), [(SINGLE, b"405"), ("/nowhere", b"404")])
+def test_a_method_that_no_path_takes_is_no_broken_request(method: str, path: str, status: bytes) -> None:
+    """The parser's own list decided: any other method was 400, and ended the connection."""
+
+    async def scenario() -> None:
+        wallet = WalletDouble()
+        async with service(wallet) as running:
+            client = await running.connect()
+            answer = await client.ask(request_bytes(BODY, path=path).replace(b"POST", method.encode(), 1))
+            assert answer.startswith(b"HTTP/1.1 " + status)
+            assert (b"\r\nallow: POST\r\n" in answer) is (status == b"405")
+            assert b'"code":' in answer
+            assert wallet.calls == []
+            await still_answers(client)
+
+    uvloop.run(scenario())
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_of_which_nothing_comes_is_refused_too(chunked: bool) -> None:
