@@ -89,6 +89,10 @@ class TransitGroups:
                 moved = _paid(said.legs, set_aside=False)
             case "p":
                 group.prepared[where.partition] = (said.attempt, said.legs)
+                before = group.given_back.get(said.attempt)
+                if before is not None and before.partition == where.partition:
+                    # An earlier use of the id, which home and part have forgotten.
+                    del group.given_back[said.attempt]
                 moved = _promised(said.legs, -1)
             case "y":
                 self._pay(group, where, said)

@@ -246,6 +246,14 @@ def test_g1_what_does_not_meet_in_a_group_is_said(steps: list[Step], words: str)
     assert [fault.what for fault in told(steps).faults() if words in fault.what]
 
 
+def test_an_id_that_is_used_again_while_a_part_of_the_first_group_is_away() -> None:
+    """The first attempt was given back; a retention later the same group is prepared and paid."""
+    given_back = (2, [group("b", "r1|cat|dan|7|USD;")])
+    transit = told([*_PREPARED, given_back, _PREPARED[1], *_GROUP[2:]])
+    assert not list(transit.faults())
+    assert transit.in_transit()["USD"] == 0
+
+
 def test_g14_parts_that_paid_otherwise_are_found_in_every_order_of_partitions() -> None:
     """G14: `verify` reads one partition after the other, so it passes payments whose decision is still to come."""
     for order in itertools.permutations(range(3)):
