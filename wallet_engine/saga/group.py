@@ -139,9 +139,13 @@ class GroupDriver:
         self.engine.submit(partition, self._words(kind, attempt, legs, word), step, issued)
         return await step.future
 
-    async def tell(self, kind: str, parts: Parts, attempt: int) -> bool:
-        """Commit or abort in all partitions but the home. Returns whether all of them did it."""
-        sent = (self.send(kind, p, attempt, parts.legs[p]) for p in parts.others)
+    async def tell(self, kind: str, parts: Parts, attempt: int, issued_s: float) -> bool:
+        """Commit or abort in all partitions but the home. Returns whether all of them did it.
+
+        `issued_s` is before home was asked: what a service that was stopped meanwhile says of an earlier use of the
+        id must not reach a later one.
+        """
+        sent = (self.send(kind, p, attempt, parts.legs[p], NONE, issued_s) for p in parts.others)
         found = await asyncio.gather(*sent, return_exceptions=True)
         for result in found:
             if isinstance(result, BaseException) and not isinstance(result, Outage):
@@ -241,11 +245,11 @@ class Group:
         decision = told[0] if outcome == _REPEATED else outcome
         if decision == _APPLIED:
             made_in = int(told[2]) if outcome == _REPEATED else attempt
-            if not await driver.tell("y", parts, made_in):
+            if not await driver.tell("y", parts, made_in, issued_s):
                 raise Outage("outcome_unknown", "the group is decided and not yet paid everywhere: retry it")
-            self._forget()
+            self._forget(issued_s)
             return _answer(outcome, told)
-        await self._abort(attempt)
+        await self._abort(attempt, issued_s)
         if decision != _INTERRUPTED:
             return _answer(outcome, told)
         if outage is not None:  # also if a part's outcome was not known, this decision ends it
@@ -253,15 +257,15 @@ class Group:
             raise Outage(code, f"{outage.detail}; nothing of the group was done: retry it")
         return int(told[2]) + 1
 
-    async def _abort(self, attempt: int) -> None:
+    async def _abort(self, attempt: int, issued_s: float) -> None:
         """Tell the parts that the home decided against it. The sweeper ends a part that cannot be told."""
-        await self._driver.tell("b", self._parts, attempt)
+        await self._driver.tell("b", self._parts, attempt, issued_s)
 
-    def _forget(self) -> None:
-        asyncio.get_running_loop().call_later(FORGET_AFTER_S, self._send_forget)
+    def _forget(self, issued_s: float) -> None:
+        asyncio.get_running_loop().call_later(FORGET_AFTER_S, self._send_forget, issued_s)
 
-    def _send_forget(self) -> None:
-        task = asyncio.ensure_future(self._driver.send("w", self._parts.home, 0))
+    def _send_forget(self, issued_s: float) -> None:
+        task = asyncio.ensure_future(self._driver.send("w", self._parts.home, 0, (), NONE, issued_s))
         task.add_done_callback(_heed)
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import hiredis
 
 from wallet_engine.domain.errors import Outage
-from wallet_engine.domain.groups import COMMITTED, INTERRUPT, Record, parse_record
+from wallet_engine.domain.groups import COMMITTED, INTERRUPT, NONE, Record, parse_record
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
@@ -147,12 +147,14 @@ class GroupSweeper:
             await self._ask_home(driver, partition, field[:_ID_LENGTH], record)
 
     async def _ask_home(self, driver: GroupDriver, partition: int, transaction: str, record: Record) -> None:
-        home = self._engine.cluster.homes.of_payer(record.payer, transaction)
-        outcome, told = await driver.send("g", home, record.words.attempt, (), INTERRUPT)
+        home, said = self._engine.cluster.homes.of_payer(record.payer, transaction), record.words
+        issued_s = self._engine.now_s()  # what follows is for this use of the id, and for no later one
+        outcome, told = await driver.send("g", home, said.attempt, (), INTERRUPT, issued_s)
         # If the home decided another body under this id, this one is void.
         decision = told[0] if outcome == Outcome.REPEATED else outcome
         paid = decision == Outcome.APPLIED
-        ended = await driver.send("y" if paid else "b", partition, record.words.attempt, record.words.legs)
+        kind = "y" if paid else "b"
+        ended = await driver.send(kind, partition, said.attempt, said.legs, NONE, issued_s)
         if ended.outcome == Outcome.APPLIED:
             self._count("paid" if paid else "given_back", partition)
 
@@ -163,11 +165,12 @@ class GroupSweeper:
         ]
         parts = parts_of(self._engine.cluster.homes, record.payer, transaction, transfers)
         # The record may be newer than the journal; the home answers only when its decision is durable.
-        outcome, told = await driver.send("g", parts.home, record.words.attempt, (), INTERRUPT)
+        issued_s = self._engine.now_s()
+        outcome, told = await driver.send("g", parts.home, record.words.attempt, (), INTERRUPT, issued_s)
         if (told[0] if outcome == Outcome.REPEATED else outcome) != Outcome.APPLIED:
             return
-        if await driver.tell("y", parts, record.words.attempt):
-            await driver.send("w", parts.home, record.words.attempt)
+        if await driver.tell("y", parts, record.words.attempt, issued_s):
+            await driver.send("w", parts.home, record.words.attempt, (), NONE, issued_s)
             self._count("paid", parts.home)
 
     def _count(self, result: str, partition: int) -> None:

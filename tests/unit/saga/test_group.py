@@ -23,12 +23,16 @@ class Engine:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, int]] = []
+        self.issued_s: set[float] = set()
+        self.clock_s = 1.0
 
     def now_s(self) -> float:
-        return 1.0
+        return self.clock_s
 
-    def submit(self, partition: int, words: Words, item: Any, _issued_s: float) -> None:
+    def submit(self, partition: int, words: Words, item: Any, issued_s: float) -> None:
         self.sent.append((words[0], partition))
+        self.issued_s.add(issued_s)
+        self.clock_s += 100_000.0  # the service is stopped after each step
         if words[0] == "p":
             item.failed(Outage("outcome_unknown", "the Redis node went away before it answered"))
         else:
@@ -38,7 +42,11 @@ class Engine:
 
 
 class Reader:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
     async def is_decided(self, _home: int, _field: str, _mark: str) -> bool:
+        self._engine.clock_s += 100_000.0
         return False
 
 
@@ -47,7 +55,7 @@ def test_g14_a_group_that_was_decided_void_surely_did_not_happen() -> None:
 
     async def run() -> Engine:
         engine: Any = Engine()
-        reader: Any = Reader()
+        reader: Any = Reader(engine)
         command = GroupCommand(ID, (TransferCommand("alice", "bob", 1, "USD", ID),))
         legs = (Leg(BOTH_HERE, 0, "alice", "bob", 1, "USD"),)
         with pytest.raises(Outage, match="nothing of the group was done") as refused:
@@ -55,4 +63,6 @@ def test_g14_a_group_that_was_decided_void_surely_did_not_happen() -> None:
         assert refused.value.code == "partition_unavailable"
         return engine
 
-    assert asyncio.run(run()).sent == [("p", OTHER), ("g", HOME), ("b", OTHER)]
+    engine = asyncio.run(run())
+    assert engine.sent == [("p", OTHER), ("g", HOME), ("b", OTHER)]
+    assert engine.issued_s == {1.0}, "G1: what Redis takes must not be older than what home was asked"

@@ -3,10 +3,14 @@
 import asyncio
 from types import SimpleNamespace
 from typing import Any, Final
+from unittest.mock import MagicMock
 
 import pytest
 
+from wallet_engine.domain.groups import Record, parse_words
+from wallet_engine.domain.operation import Words
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.routing.homes import Homes
 from wallet_engine.saga import group_sweeper
 from wallet_engine.saga.group_sweeper import GroupSweeper
 from wallet_engine.saga.open_ages import readings
@@ -78,3 +82,45 @@ def test_one_that_nobody_can_look_at_goes_on_growing_old() -> None:
     bench.now_s += 90
     (reading,) = readings(bench.engine, bench.sweeper.open)
     assert reading.oldest_open_s == 90
+
+
+class Decider:
+    """An engine whose home has decided every group. The service is stopped for a day after each step."""
+
+    def __init__(self, decision: str) -> None:
+        self.decision = decision
+        self.sent: list[tuple[str, int, float]] = []
+        self.cluster = SimpleNamespace(homes=Homes(4))
+        self.metrics: Any = MagicMock()
+        self.clock_s = 1.0
+
+    def now_s(self) -> float:
+        return self.clock_s
+
+    def submit(self, partition: int, words: Words, item: Any, issued_s: float) -> None:
+        self.sent.append((words[0], partition, issued_s))
+        self.clock_s += 86_400.0
+        detail = [self.decision, "-", "0"]
+        batch = SimpleNamespace(partition=partition, entry="1.5", detail=lambda _: detail)
+        item.committed("=" if words[0] == "g" else "+", 0, batch)
+
+
+@pytest.mark.parametrize(("decision", "kind"), [("+", "y"), ("u", "b")])
+def test_g1_what_home_has_said_of_a_group_is_not_done_to_a_later_one_of_its_id(
+    decision: str, kind: str
+) -> None:
+    """Redis refuses what was issued long ago, so a sweeper that goes on a day later changes nothing."""
+    engine: Any = Decider(decision)
+    record = Record("P", "alice", "7.0", parse_words(WORDS))
+    asyncio.run(GroupSweeper(engine)._end(3, f"{'A' * 30}mark", record))
+    home = engine.cluster.homes.of_payer("alice", "A" * 22)
+    assert engine.sent == [("g", home, 1.0), (kind, 3, 1.0)]
+
+
+def test_g1_the_same_of_what_home_has_decided_itself() -> None:
+    engine: Any = Decider("+")
+    home, other = (engine.cluster.homes.of_payer(name, "A" * 22) for name in ("alice", "bob"))
+    assert home != other
+    record = Record("C", "alice", "7.0", parse_words("mark:0:c:p0|alice|bob|1|USD;"))
+    asyncio.run(GroupSweeper(engine)._end(home, f"{'A' * 30}mark", record))
+    assert engine.sent == [("g", home, 1.0), ("y", other, 1.0), ("w", home, 1.0)]
