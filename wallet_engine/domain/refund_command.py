@@ -37,6 +37,8 @@ class Original(NamedTuple):
     q: int
     how: str
     returned_minor: int
+    #: When the service was asked for it, by its own clock.
+    asked_s: float = 0.0
 
     def evidence(self, asked_minor: int | None) -> Evidence:
         """The evidence about the original that an operation carries."""

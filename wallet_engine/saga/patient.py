@@ -33,18 +33,16 @@ class PatientTransfer(Transfer):
         if outcome == REPEATED and self.stage in (LOCAL, DEBIT):
             remembered, _, opened = batch.detail(idx)
             if remembered == self.SUCCESS:
-                self._met(ended=opened == "0")
+                self._met(batch.sent_s, ended=opened == "0")
                 return
         super().committed(outcome, idx, batch)
 
-    def _met(self, *, ended: bool) -> None:
+    def _met(self, issued_s: float, *, ended: bool) -> None:
         self.replayed = True
         if ended:
             self._finish(APPLIED)
         elif pause_s := next(self.pauses_s, None):
-            asyncio.get_running_loop().call_later(pause_s, self._look_again)
+            # As old as this repeat: in a service that is stopped meanwhile it must not become a new operation.
+            asyncio.get_running_loop().call_later(pause_s, self._ask_again, issued_s)
         else:
             self._finish("outcome_unknown")
-
-    def _look_again(self) -> None:
-        self._ask_again(self.engine.now_s())

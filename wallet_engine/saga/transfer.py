@@ -118,13 +118,15 @@ class Transfer:
         stage = ("local", "debit", "credit", "refund", "finish")[self.stage]
         return f"<{type(self).__name__} {self.command.transaction} {self.p}->{self.q} {stage}>"
 
-    async def driven(self, answered: "asyncio.Future[Call]", timeout_s: float) -> tuple[str, bool]:
+    async def driven(
+        self, answered: "asyncio.Future[Call]", timeout_s: float, issued_s: float
+    ) -> tuple[str, bool]:
         """Start it as the only transfer of its call. Returns its result, and whether it is an earlier answer.
 
         After the time limit the result is `outcome_unknown`; the transfer goes on. Raises `Outage`: nothing
         was done.
         """
-        self.start(self.engine.now_s())
+        self.start(issued_s)
         try:
             async with asyncio.timeout(timeout_s):
                 await answered

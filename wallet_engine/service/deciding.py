@@ -51,10 +51,10 @@ class _Waiting:
             self.future.set_exception(outage)
 
 
-async def decide(engine: Engine, partition: int, words: Words) -> Decided:
-    """Have one operation decided and made durable. Raises `Outage`."""
+async def decide(engine: Engine, partition: int, words: Words, issued_s: float | None = None) -> Decided:
+    """Have one operation decided and made durable; `issued_s`: when it was asked for. Raises `Outage`."""
     waiting = _Waiting()
-    engine.submit(partition, words, waiting, engine.now_s())
+    engine.submit(partition, words, waiting, engine.now_s() if issued_s is None else issued_s)
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             return await asyncio.shield(waiting.future)

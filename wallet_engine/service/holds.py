@@ -42,38 +42,38 @@ class Holds:
 
     async def place_hold(self, command: HoldCommand) -> HoldAnswer:
         account, amount, currency, transaction, to, expires_in_s, note, by = command
-        partition = self._home(account)
+        partition, asked_s = self._home(account), self._engine.now_s()
         other = holds.placing(to, expires_in_s)
         words = ("h", transaction, account, other, amount, currency, note, by)
         found = await self._remembered(words, partition, partition)
         if found is None:
-            outcome, before = await self._decide(partition, words)
+            outcome, before = await self._decide(partition, words, asked_s)
         else:
             outcome, before = (found if found == Outcome.CONFLICT else Outcome.REPEATED), [found]
         return await self._answer(account, transaction, outcome, before)
 
     async def increase_hold(self, command: IncreaseCommand) -> HoldAnswer:
         account, hold_id, transaction, amount, by = command
-        field = holds.field_of(account, hold_id)
+        field, asked_s = holds.field_of(account, hold_id), self._engine.now_s()
         for _ in range(LOOKS_MAX):
             hold = await self._look(account, field)
             if hold is None:
                 return await self._without_hold(account, command)
             minor = parse_amount(amount, hold.currency)
             words = ("i", transaction, account, field, minor, hold.currency, "", by)
-            outcome, before = await self._decide(self._home(account), words)
+            outcome, before = await self._decide(self._home(account), words, asked_s)
             if outcome != Outcome.STALE:
                 return await self._answer(account, hold_id, outcome, before)
         raise _changing(hold_id)
 
     async def capture_hold(self, command: CaptureCommand) -> HoldAnswer:
         account, hold_id = command.account_id, command.hold
-        field = holds.field_of(account, hold_id)
+        field, asked_s = holds.field_of(account, hold_id), self._engine.now_s()
         for _ in range(LOOKS_MAX):
             hold = await self._look(account, field)
             if hold is None:
                 return await self._without_hold(account, command)
-            result, replayed, found = await self._capture(command, field, hold)
+            result, replayed, found = await self._capture(command, field, hold, asked_s)
             if len(result) > 1:
                 raise Outage(result, "the capture is not confirmed: retry it with the same id")
             if result != Outcome.STALE:
@@ -83,13 +83,13 @@ class Holds:
         raise _changing(hold_id)
 
     async def void_hold(self, account_id: str, hold: str, by: str = "") -> HoldAnswer:
-        field = holds.field_of(account_id, hold)
+        field, asked_s = holds.field_of(account_id, hold), self._engine.now_s()
         for _ in range(LOOKS_MAX):
             found = await self._look(account_id, field)
             if found is None:
                 return await self._without_hold(account_id, None)
             words = ("v", hold, account_id, "-", 0, found.currency, "", by)
-            outcome, told = await self._decide(self._home(account_id), words)
+            outcome, told = await self._decide(self._home(account_id), words, asked_s)
             if outcome != Outcome.STALE:
                 ended = told_hold(told) if outcome == Outcome.APPLIED else None
                 if ended is None and outcome in (Outcome.APPLIED, Outcome.REPEATED):
@@ -105,7 +105,7 @@ class Holds:
         return self._engine.cluster.homes.of(account)
 
     async def _capture(
-        self, command: CaptureCommand, field: str, hold: Hold
+        self, command: CaptureCommand, field: str, hold: Hold, asked_s: float
     ) -> tuple[str, bool, Hold | None]:
         """(outcome or outage code, whether it is the answer of an earlier call, the hold if returned)."""
         to = command.to_account or hold.receiver
@@ -127,7 +127,7 @@ class Holds:
             return found, found != Outcome.CONFLICT, None
         call, answered = Call.awaited(1)
         capture = Capture(self._engine, transfer, p, q, call, 0, words)
-        result, replayed = await capture.driven(answered, ANSWER_TIMEOUT_S)
+        result, replayed = await capture.driven(answered, ANSWER_TIMEOUT_S, asked_s)
         return result, replayed, told_hold(capture.told) if result == _APPLIED else None
 
     async def _look(self, account: str, field: str) -> Hold | None:
@@ -159,9 +159,13 @@ class Holds:
             return found
         return None
 
-    async def _decide(self, partition: int, words: Words) -> tuple[str, list[str]]:
-        """The outcome, and what was remembered of the operation before. Raises `Outage`."""
-        decided = await decide(self._engine, partition, words)
+    async def _decide(self, partition: int, words: Words, asked_s: float) -> tuple[str, list[str]]:
+        """The outcome, and what was remembered of the operation before. Raises `Outage`.
+
+        `asked_s` is before the hold was read: in a service that is stopped meanwhile, Redis takes no operation that
+        others have made and forgotten.
+        """
+        decided = await decide(self._engine, partition, words, asked_s)
         return decided.outcome, decided.detail
 
     async def _answer(self, account: str, hold_id: str, outcome: str, before: list[str]) -> HoldAnswer:

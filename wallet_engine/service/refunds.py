@@ -63,6 +63,11 @@ class Refunds:
 
     async def original(self, from_account: str, transaction: str, leg: int | None) -> Original | str:
         """The transfer to refund, or the code of why it cannot be. Raises `InvalidInput` for the leg."""
+        asked_s = self._engine.now_s()
+        found = await self._original(from_account, transaction, leg)
+        return found if isinstance(found, str) else found._replace(asked_s=asked_s)
+
+    async def _original(self, from_account: str, transaction: str, leg: int | None) -> Original | str:
         outcome = await self._look_ups.find_proved(from_account, transaction)
         if outcome is None:
             return await self._forgotten.find(from_account, transaction, leg)
@@ -114,14 +119,17 @@ class Refunds:
         currency, field, p = original.currency, original.field, original.q
         asked = None if command.amount is None else parse_amount(command.amount, currency)
         q = self._engine.cluster.homes.of_receiver(original.payer, p)
-        is_stored = original.how[0] == STORED
+        # Before anything was read: in a service that is stopped meanwhile it must not become a second refund.
+        is_stored, asked_s = original.how[0] == STORED, original.asked_s or self._engine.now_s()
         words = await self._words_of_before(command, original, asked) if is_stored else None
         returned, is_proved = original.returned_minor, False
         for _ in range(LOOKS_MAX):
             minor = original.amount_minor - returned if asked is None else asked
             sides = (original.receiver, original.payer)
             transfer = TransferCommand(*sides, minor, currency, command.transaction, command.note, command.by)
-            result, replayed = await self._drive(transfer, p, q, words or original.evidence(asked).text())
+            result, replayed = await self._drive(
+                transfer, p, q, words or original.evidence(asked).text(), asked_s
+            )
             if len(result) > 1:
                 raise Outage(result, "the refund is not confirmed: retry it with the same id")
             if result == Outcome.TRANSFER_FORGOTTEN and not is_proved:
@@ -163,7 +171,9 @@ class Refunds:
         same = (said.payer, said.field, said.asked_minor) == (original.payer, original.field, asked)
         return found[0].other if same else None
 
-    async def _drive(self, transfer: TransferCommand, p: int, q: int, words: str) -> tuple[str, bool]:
+    async def _drive(
+        self, transfer: TransferCommand, p: int, q: int, words: str, asked_s: float
+    ) -> tuple[str, bool]:
         """(outcome or outage code, whether it is the answer of an earlier call)."""
         engine = self._engine
         if engine.headroom.wary:
@@ -172,7 +182,9 @@ class Refunds:
             except Outage as outage:
                 return await self._remembered(transfer, p, words, outage)
         call, answered = Call.awaited(1)
-        return await Refund(engine, transfer, p, q, call, 0, words).driven(answered, ANSWER_TIMEOUT_S)
+        return await Refund(engine, transfer, p, q, call, 0, words).driven(
+            answered, ANSWER_TIMEOUT_S, asked_s
+        )
 
     async def _remembered(
         self, transfer: TransferCommand, p: int, words: str, outage: Outage
