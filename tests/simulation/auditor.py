@@ -273,6 +273,8 @@ class Auditor:
             if before is not None and before.outcome == "u":
                 del self.answers[key]
             self._decided("g", key, said.mark, outcome, (partition, header.seq, 0), header)
+            if before is not None and before.outcome == "+" and outcome == "u":
+                self.answers[key] = before  # home has forgotten it; a part that has not knows the answer
         for currency, minor in self.groups.took_place(partition, operation, said, outcome).items():
             self._in_flight[currency] = self._in_flight.get(currency, 0) + minor
         for leg in said.legs if outcome == "+" else ():

@@ -14,9 +14,13 @@ from wallet_engine.domain.operation import Operation
 
 @dataclass(slots=True)
 class _Books:
-    """The books of one body. `needs`: legs and sides (True: the payer's) that partitions other than home must pay."""
+    """The books of one body. `needs`: legs and sides (True: the payer's) that partitions other than home must pay.
+
+    A group that all partitions have forgotten may be paid again: `needs` and `paid` are those of the last time.
+    """
 
     decided: str = ""
+    times_paid: int = 0
     needs: set[tuple[int, bool]] = field(default_factory=set)
     paid: set[tuple[int, bool]] = field(default_factory=set)
     promised: dict[int, tuple[Leg, ...]] = field(default_factory=dict)
@@ -33,8 +37,14 @@ class GroupBooks:
         return f"<GroupBooks {len(self._books)}>"
 
     def is_paid(self, payer: str, id_: str, mark: str) -> bool:
+        """Also if home has forgotten that, and has decided since that an attempt is void."""
         books = self._books[payer, id_, mark]
-        return books.decided == "+" and books.paid == books.needs
+        return books.decided in ("+", "u") and books.times_paid > 0 and books.paid == books.needs
+
+    def times_paid(self, payer: str, id_: str, mark: str) -> int:
+        """How often home has decided to pay it."""
+        books = self._books.get((payer, id_, mark))
+        return books.times_paid if books else 0
 
     def took_place(self, partition: int, operation: Operation, said: Words, outcome: str) -> Counter[str]:
         """What the operation has put on `@transit`: currency -> minor units."""
@@ -52,6 +62,8 @@ class GroupBooks:
         if operation.kind == "y":
             if books.decided != "+" or books.promised.pop(partition, None) != said.legs:
                 self.world.violate(f"G1: paid, and {books} was decided and promised: {text}")
+            if books.paid & _sides(said.legs):
+                self.world.violate(f"G4: paid twice for one decision: {text}")
             books.paid |= _sides(said.legs)
             return _payments(said.legs, promised=True)
         if operation.kind == "b" and partition in books.promised:
@@ -65,9 +77,13 @@ class GroupBooks:
 
     def _decide(self, name: tuple[str, str], books: _Books, said: Words, outcome: str) -> Counter[str]:
         self._decided.setdefault(name, set()).add(said.mark)
+        if books.paid != books.needs:
+            self.world.violate(f"G1: decided again ({outcome}), and not paid everywhere: {books}")
         books.decided = outcome
         if outcome != "+":
             return Counter()
+        books.times_paid += 1
+        books.paid = set()
         books.needs = {(leg.idx, payer) for leg in said.legs for payer in (True, False)} - _sides(said.legs)
         return _payments(said.legs, promised=False)
 

@@ -56,6 +56,8 @@ class Bug:
     rare: bool = False
     #: The long outage that shows it; then the fields above are ignored.
     outage: str = ""
+    #: Whether it shows only in groups that are repeated after a part has forgotten them; then no other field counts.
+    late: bool = False
     #: Whether partitions move; then only `changes` counts besides.
     moves: bool = False
     #: Other fields of the profile with which the bug shows soon.
@@ -66,6 +68,8 @@ class Bug:
     def profile(self, seed: int) -> Profile:
         if self.outage:
             return Profile.draw_outage(seed, self.outage)
+        if self.late:
+            return Profile.draw_late(seed)
         if self.moves:
             return replace(Profile.draw_moves(seed), **self.changes)
         drawn = replace(Profile.draw(seed), journals=self.copies[0], quorum=self.copies[1])
@@ -186,6 +190,13 @@ def _pay_before_decision(original: Any) -> Any:
         return await original(self, attempt, *args)
 
     return decide
+
+
+def _never_asked_home(_original: Any) -> Any:
+    async def known(_: Group) -> int:
+        return 0
+
+    return known
 
 
 def _release_before_credit(original: Any) -> Any:
@@ -381,8 +392,8 @@ SCRIPT_CHANGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     ),
     "refund total not replayed": (
         (
-            "keep_total(current, field, total + minor)",
-            "if not REPLAY then keep_total(current, field, total + minor) end",
+            "keep_total(current, name, total + minor, '')",
+            "if not REPLAY then keep_total(current, name, total + minor, '') end",
         ),
     ),
     "a group is decided twice": (
@@ -511,6 +522,14 @@ BUGS: Final = (
         50,
         _INTERRUPTING,
         changes={"groups": True},
+    ),
+    Bug(
+        "a group is prepared before home is asked",
+        "G1 G4",
+        planted_method(Group, "_known", _never_asked_home),
+        60,
+        late=True,
+        seed_min=14,
     ),
     Bug(
         "a hold is released before its capture is received",

@@ -70,6 +70,8 @@ class Profile:
     refunds: bool = False
     #: Whether callers also make groups.
     groups: bool = False
+    #: Whether callers repeat groups at any time, also when some partitions have forgotten them and others have not.
+    late_groups: bool = False
     #: Whether callers also place holds and capture them later.
     holds: bool = False
     #: Whether payers use ids that another payer has used before.
@@ -81,6 +83,21 @@ class Profile:
     def draw_all(seed: int) -> "Profile":
         """The same with holds, groups and refunds in every history."""
         return replace(Profile.draw(seed), holds=True, groups=True, refunds=True)
+
+    @staticmethod
+    def draw_late(seed: int) -> "Profile":
+        """The same, so long that each partition forgets, at its own time, and groups are repeated after that."""
+        rng = random.Random(f"late {seed}")
+        return replace(
+            Profile.draw_all(seed),
+            **{
+                "late_groups": True,
+                "payments_per_caller": 3,
+                "faults": rng.randint(0, 3),
+                "funds_minor": 1_000,
+            },
+            rests_s=tuple(rng.uniform(8, 20) for _ in range(6)),
+        )
 
     @staticmethod
     def draw_copies(seed: int) -> "Profile":
