@@ -1,6 +1,9 @@
 """Groups between partitions: did the home decide all that was paid, and did every part pay what it had to?
 
 A part of `transit.py`, with the same cut: the home's decision, or a part's payment, may be after it.
+
+A group may be repeated after it was forgotten, and is then another one of the same name. Partitions come in any
+order, so the n-th group of a name in one partition belongs to the n-th in the others.
 """
 
 from collections import Counter
@@ -15,7 +18,7 @@ from wallet_engine.domain.outcomes import Outcome
 
 APPLIED: Final = Outcome.APPLIED.value
 
-#: Payer, id and mark: one body.
+#: Payer, id and mark: one body. For later groups of that name, ` <n>` follows the mark.
 _Key = tuple[str, str, str]
 #: (index of a leg, True for the payer's side and False for the receiver's).
 _Sides = set[tuple[int, bool]]
@@ -46,6 +49,8 @@ class _Group:
     prepared: dict[int, tuple[int, tuple[Leg, ...]]] = field(default_factory=dict)
     #: Attempt that was given back, and where.
     given_back: dict[int, Where] = field(default_factory=dict)
+    #: Partitions that have done all they do for it: a part that has paid, and a home that has forgotten it.
+    ended: set[int] = field(default_factory=set)
     #: Currency -> minor units on `@transit` because of it.
     transit: Counter[str] = field(default_factory=Counter)
 
@@ -81,7 +86,8 @@ class TransitGroups:
             return moved
         if outcome != APPLIED and operation.kind != "g":
             return moved
-        said, key = parse_words(operation.other), _key_of(operation)
+        said = parse_words(operation.other)
+        key = self._key(operation, where.partition)
         group = self.groups.setdefault(key, _Group())
         match operation.kind:
             case "g" if outcome == APPLIED:
@@ -96,6 +102,7 @@ class TransitGroups:
                 moved = _promised(said.legs, -1)
             case "y":
                 self._pay(group, where, said)
+                group.ended.add(where.partition)
                 moved = _paid(said.legs, set_aside=True)
             case "b":
                 if group.prepared.pop(where.partition, None) is not None:
@@ -104,21 +111,38 @@ class TransitGroups:
                     self._check_given_back(group)
             case "w":
                 group.forgotten = where
+                group.ended.add(where.partition)
         group.transit.update(moved)
         if group.over:
             if any(group.transit.values()):
                 self.said.append((where, f"{_text(key)} is over, and left {dict(group.transit)} on @transit"))
-            del self.groups[key]
+            self._end(key)
         return moved
+
+    def _key(self, operation: Operation, partition: int) -> _Key:
+        """The key of the first group of the operation's name that the partition has not ended."""
+        key = _key_of(operation)
+        while key in self.groups and partition in self.groups[key].ended:
+            key = _key_after(key)
+        return key
+
+    def _end(self, key: _Key) -> None:
+        """Drop the group, and move up those after it."""
+        while (after := self.groups.get(_key_after(key))) is not None:
+            self.groups[key] = after
+            key = _key_after(key)
+        del self.groups[key]
 
     def later(self, where: Where, operation: Operation, outcome: str) -> None:
         """Take an operation after the cut. It only explains what is before the cut."""
         if outcome != APPLIED or operation.kind not in "gy":
             return
-        group = self.groups.get(_key_of(operation))
+        group = self.groups.get(self._key(operation, where.partition))
         if group is None:
             return
         said = parse_words(operation.other)
+        if operation.kind == "y":
+            group.ended.add(where.partition)
         if operation.kind == "g" and group.decided is None:
             self._decide(group, where, said)
         elif operation.kind == "y" and group.forgotten is not None:
@@ -180,6 +204,12 @@ class TransitGroups:
 
 def _key_of(operation: Operation) -> _Key:
     return operation.account, operation.id, operation.other.partition(":")[0]
+
+
+def _key_after(key: _Key) -> _Key:
+    payer, id_, mark = key
+    mark, _, number = mark.partition(" ")
+    return payer, id_, f"{mark} {int(number or 0) + 1}"
 
 
 def _text(key: _Key) -> str:

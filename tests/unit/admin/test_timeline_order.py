@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from unit.admin.made import MadeJournal, account_in
 
+from wallet_engine.admin.tracing.group_timeline import INTERRUPTED_GROUP, status_of_group
 from wallet_engine.admin.tracing.timeline import Step, _steps_in_journal, in_order
 from wallet_engine.domain.operation import Operation
 from wallet_engine.routing.homes import Homes
@@ -44,3 +45,15 @@ def test_what_is_undone_of_an_id_is_not_told_of_its_next_use(tmp_path: Path) -> 
     assert (told(2), told(4)) == ([("d", 2), ("r", 5)], [("d", 4)])
     assert journal.add(0, f"r {TXID} {payer} 4.0.c 7 USD") == "+"
     assert (told(2), told(4)) == ([("d", 2), ("r", 5)], [("d", 4), ("r", 6)])
+
+
+def test_g14_a_group_that_was_paid_is_told_so_after_a_void_repeat() -> None:
+    """Home had forgotten it, and a part had not: the caller was told that it was paid, and `trace` said: nothing."""
+
+    def decided(outcome: str, mark: str, word: str, legs: str = "") -> Step:
+        return Step(7, 0, 1, 0, Operation("g", TXID, "ann", f"{mark}:0:{word}:{legs}", 0, "-"), outcome)
+
+    paid = decided("+", "X", "c", "p0|ann|bob|5|USD;")
+    forgotten = Step(8, 0, 2, 0, Operation("w", TXID, "ann", "X:0:-:", 0, "-"), "+")
+    assert status_of_group([paid, forgotten, decided("u", "X", "r")]) == "paid"
+    assert status_of_group([paid, forgotten, decided("u", "Y", "r")]) == INTERRUPTED_GROUP

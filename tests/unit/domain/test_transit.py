@@ -239,6 +239,37 @@ def test_every_order_of_the_partitions_of_a_group_is_explained() -> None:
         assert transit.in_transit()["USD"] == 0
 
 
+#: After home has forgotten the group: parts that have not say so, and home calls the attempt of a repeat void.
+_VOID: list[Step] = [
+    (2, [group("p", "r1|cat|dan|7|USD;")]),
+    (0, [group("g", word="r").replace("+", "u", 1)]),
+    (2, [group("b", "r1|cat|dan|7|USD;")]),
+]
+#: A void attempt, and a later one that is paid.
+_AT_LAST: list[Step] = [
+    *_VOID,
+    *((partition, [row.replace(" X:0:", " X:1:") for row in rows]) for partition, rows in _GROUP),
+]
+
+
+@pytest.mark.parametrize("again", [_GROUP, _VOID, _AT_LAST, [*_GROUP, *_GROUP], [*_VOID, *_AT_LAST]])
+def test_g14_a_group_that_is_repeated_after_it_was_forgotten(again: list[Step]) -> None:
+    """`verify` called it a fault, if it read a part before the home."""
+    for order in itertools.permutations(range(3)):
+        transit = told(sorted([*_GROUP, *again], key=lambda step: order[step[0]]))
+        assert not [fault.what for fault in transit.faults()], order
+        assert not transit.wanted()
+        assert transit.in_transit()["USD"] == transit.open_minor()["USD"] == 0
+
+
+def test_g1_a_part_that_pays_again_for_one_decision_is_said() -> None:
+    """In every order of the partitions: that part had forgotten the group, and home had not."""
+    paid_again: list[Step] = [_PREPARED[1], _GROUP[4]]
+    for order in itertools.permutations(range(3)):
+        transit = told(sorted([*_GROUP, *paid_again], key=lambda step: order[step[0]]))
+        assert [fault.what for fault in transit.faults()], order
+
+
 @pytest.mark.parametrize(
     ("steps", "words"), [row[1:] for row in GROUP_FAULTS], ids=[row[0] for row in GROUP_FAULTS]
 )

@@ -61,7 +61,13 @@ def status_of_group(steps: Sequence[Step]) -> str:
         return "pending: it is prepared, and home is to decide"
     last = decided[-1]
     if last.outcome == Outcome.INTERRUPTED:
-        return INTERRUPTED_GROUP
+        # A home that has forgotten a group calls a later attempt void, also if the group was paid.
+        paid_before = [
+            step for step in decided if step.outcome == Outcome.APPLIED and _mark(step) == _mark(last)
+        ]
+        if not paid_before:
+            return INTERRUPTED_GROUP
+        last = paid_before[-1]
     if last.outcome != Outcome.APPLIED:
         return f"declined: {outcome_text(last.outcome)}"
     kinds = {step.operation.kind for step in steps}
@@ -83,6 +89,10 @@ def _own(steps: Iterator[Step], packed: str, payer: str) -> Iterator[Step]:
         mine = kind_of(operation.kind).grouped and (operation.id, operation.account) == (packed, payer)
         if mine and step.outcome not in (Outcome.REPEATED, Outcome.CONFLICT):
             yield step
+
+
+def _mark(step: Step) -> str:
+    return parse_words(step.operation.other).mark
 
 
 def _legs(operation: Operation) -> tuple[Leg, ...]:
