@@ -52,11 +52,13 @@ def test_the_state_of_the_history_is_told_in_full(width: int) -> None:
         "followers": ["follower-1"],
         "troubles": ["t" * 100],
         "partitions": [{"partition": 3, "seq": 1_207_000, "at": at}],
+        "unfollowed": [*range(40)],
     }
     console = Console(file=io.StringIO(), width=width)
     _show_status(console, document)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     assert "t" * 100 in text
+    assert "38, 39" in text
     assert "…" not in text
 
 
