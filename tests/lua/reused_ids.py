@@ -31,6 +31,8 @@ class ReusedIds(RandomBatches):
         self.under_way: list[tuple[int, Place, str]] = []
         #: id of a payer elsewhere -> window, place of the debit there, receiver and minor units of its credit
         self.credits: dict[str, tuple[int, str, str, int]] = {}
+        #: Credits that may be forgotten, and are refunded as a store knows them: id, place, receiver, minor units.
+        self.past: list[tuple[str, str, str, int]] = []
         #: field -> place and outcome of the answer given last
         self.answers: dict[str, tuple[Place, str]] = {}
         #: place of an original -> minor units refunded, and its amount
@@ -117,8 +119,12 @@ class ReusedIds(RandomBatches):
         draw = self.random
         original = draw.choice(list(self.credits))
         _, place, receiver, amount = self.credits[original]
+        how = "c"
+        if self.past and draw.random() < 0.4:
+            original, place, receiver, amount = draw.choice(self.past)
+            how = f"s{self.state.window}.{self.refunded[place]}"
         part = draw.choice((amount, amount, max(1, amount // 2)))
-        said = f"far|{transfer_field('far', original)}|{place}|c|{amount}|{part}"
+        said = f"far|{transfer_field('far', original)}|{place}|{how}|{amount}|{part}"
         return f"{kind} T{draw.randint(1, 6)} {receiver} {said} {part} USD"
 
     def _give_back(self, payer: str, txid: str) -> str:
@@ -138,11 +144,17 @@ class ReusedIds(RandomBatches):
                 kept = {"h": "H", "i": "H", "x": "R", "z": "R"}.get(kind, "+") if outcome == "+" else outcome
                 self.answers[field] = (place, kept)
             if kind in "xz" and outcome == "r" and self.strict:
-                _, _, of, _, whole, _ = other.split("|")
+                _, _, of, how, whole, _ = other.split("|")
+                if how[0] == "s":
+                    continue  # what was undone since the store was asked still counts
                 left = int(whole) - self.refunded[of]
                 assert int(amount) > left, f"{amount} of {left} that are left of {of} are too much"
             if outcome != "+":
                 continue
+            if kind == "c":
+                credits = {row[1]: (id_, *row[1:]) for id_, row in self.credits.items()}
+                if f"{txid}.{other}" in credits:
+                    self.past = [*self.past[-7:], credits[f"{txid}.{other}"]]
             if kind in "dqz":
                 self.under_way.append((self.state.window, place, line))
             if kind == "t":
