@@ -23,7 +23,7 @@ from wallet_engine.http.examples import EXAMPLES, Example
 PARTITIONS = 16
 CONFIG = Path(support.__path__[0]) / "openapi" / "schemathesis.toml"
 #: Cases of each operation and phase: in the suite, and in a soak.
-CASES = 6
+CASES = 4
 CASES_SOAK = 12
 #: Most of this time goes to drawing the cases, not to answering them.
 RUN_S_MAX = 220

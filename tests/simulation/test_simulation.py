@@ -73,7 +73,7 @@ def test_seeds_with_holds_groups_and_refunds(seeds: range) -> None:
     keep_every_guarantee(seeds, Profile.draw_all)
 
 
-@the_first(4, 40)
+@the_first(2, 40)
 def test_seeds_with_groups_that_are_repeated_late(seeds: range) -> None:
     """G1 to G9 while some partitions have forgotten a group, and others have not."""
     keep_every_guarantee(seeds, Profile.draw_late)
