@@ -119,12 +119,12 @@ style: $(DEV_STAMP)
 # Programs that tests start compile the package anew each time unless they may keep what they compiled.
 test soak: export PYTHONDONTWRITEBYTECODE :=
 
-# Six at a time on two cores: tests that kill and stop processes wait more than they compute. mypy takes half a minute
-# without its cache, and has it beside them. What is collected first is compiled once, not by each of the six.
+# Five at a time on two cores: tests that kill and stop processes wait more than they compute. mypy takes half a minute
+# without its cache, and has it beside them. What is collected first is compiled once, not by each of the five.
 test: $(DEV_STAMP) packages compiler promtool style ## lint and every test, for two cores (ARGS= goes to pytest; -s needs -n0)
 	@types=$$(mktemp); $(PY) -m mypy >"$$types" 2>&1 & typing=$$!; \
 	$(PY) -m pytest --collect-only -qq $(ARGS) >/dev/null 2>&1; \
-	$(PY) -m pytest -n6 --dist worksteal $(ARGS); tested=$$?; \
+	$(PY) -m pytest -n5 --dist worksteal $(ARGS); tested=$$?; \
 	wait $$typing; typed=$$?; cat "$$types"; rm -f "$$types"; exit $$((tested ? tested : typed))
 
 soak: $(DEV_STAMP) packages compiler ## the long, seeded runs
