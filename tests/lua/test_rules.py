@@ -55,6 +55,20 @@ def next_entry(payloads: list[bytes], rows_of_entry: list[str], rules: int, **ch
     return f"{header.text()}\n".encode() + pack([parse_operation(row[2:]) for row in rows_of_entry]).columns
 
 
+def comes_out(
+    partition: LuaPartition, state: PartitionState, payload: bytes, told: str, outcome: str
+) -> None:
+    """An entry whose first operation must come out as `outcome` is replayed by script and oracle, if it tells that."""
+    if told == outcome:
+        apply_payload(state, payload)
+        assert partition.replay(payload)[0] == "OK"
+        assert partition.image() == redis_image(state)
+    else:
+        with pytest.raises(Corruption, match=f"must come out as '{outcome}', recorded is '{told}'"):
+            apply_payload(state, payload)
+        assert partition.replay(payload) == ["DIFFERS", f"{outcome}+"]
+
+
 def fold(payloads: list[bytes]) -> PartitionState:
     state = PartitionState()
     for payload in payloads:

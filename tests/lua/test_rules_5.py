@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from lua.cases import SETUP, rows
 from lua.partition import LuaPartition
-from lua.test_rules import fold, next_entry, prepared
+from lua.test_rules import comes_out, fold, next_entry, prepared
 
 from wallet_engine.domain.entry import body_of, parse_header
 from wallet_engine.domain.errors import Corruption
@@ -189,14 +189,7 @@ def test_a_capture_after_the_expiry_is_late_whatever_is_under_way(partition: Lua
             payload = next_entry(payloads[:-1], rows_of_entry, rules, time_ms=late.time_ms)
             state = state_of_image(redis_image(before), before.epoch)
             _stand_at(partition, payloads[:-1])
-            if told == outcome:
-                apply_payload(state, payload)
-                assert partition.replay(payload)[0] == "OK"
-                assert partition.image() == redis_image(state)
-            else:
-                with pytest.raises(Corruption, match=f"must come out as '{outcome}', recorded is '{told}'"):
-                    apply_payload(state, payload)
-                assert partition.replay(payload) == ["DIFFERS", f"{outcome}+"]
+            comes_out(partition, state, payload, told, outcome)
 
 
 def _stand_at(partition: LuaPartition, payloads: list[bytes]) -> None:

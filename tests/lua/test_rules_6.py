@@ -6,11 +6,9 @@ import pytest
 from lua.cases import SETUP, rows
 from lua.group_cases import line
 from lua.partition import LuaPartition
-from lua.test_rules import fold, next_entry, prepared
+from lua.test_rules import comes_out, fold, next_entry, prepared
 
-from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.memory import transfer_field
-from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_state import redis_image
 
 DECIDED = line("+ g T1 alice X1 c{p alice>far 400}")
@@ -58,14 +56,7 @@ def test_g6_entries_of_rules_5_come_out_as_they_did_then(partition: LuaPartition
             partition.empty("recovering")
             for each in payloads:
                 assert partition.replay(each)[0] == "OK"
-            if told == outcome:
-                apply_payload(state, payload)
-                assert partition.replay(payload)[0] == "OK"
-                assert partition.image() == redis_image(state)
-            else:
-                with pytest.raises(Corruption, match=f"must come out as '{outcome}', recorded is '{told}'"):
-                    apply_payload(state, payload)
-                assert partition.replay(payload) == ["DIFFERS", f"{outcome}+"]
+            comes_out(partition, state, payload, told, outcome)
 
 
 OF = transfer_field("alice", "T1")

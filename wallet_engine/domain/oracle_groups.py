@@ -52,14 +52,10 @@ def _decide(batch: "Batch", index: int, id_: str, a: str, b: str, *, has_record:
     field = field_of_transfer(a, id_)
     known = _remembered(batch, REMEMBERED + field)
     answer = batch.current.get(field) or batch.previous.get(field)
-    if (
-        has_record
-        and batch.groups.get(field + mark, NONE)[0] == COMMITTED
-        and (not answer or batch.rules > 5)
-    ):
-        return (
-            "="  # parts have still to pay: the record lives longer than the answer, and than others of the id
-        )
+    # If parts have still to pay, the record lives longer than the answer, and than others of the id.
+    is_paid = has_record and batch.groups.get(field + mark, NONE)[0] == COMMITTED
+    if is_paid and (not answer or batch.rules > 5):
+        return "="
     if answer is not None:
         before = None if known is None else parse_remembered(known)
         if before is None or before.words.mark != mark:

@@ -40,6 +40,10 @@ class Original(NamedTuple):
     #: When the service was asked for it, by its own clock.
     asked_s: float = 0.0
 
+    @property
+    def place(self) -> str:
+        return f"{self.p}.{self.seq}.{self.idx}"
+
     def evidence(self, asked_minor: int | None) -> Evidence:
         """The evidence about the original that an operation carries."""
         place = (self.p, self.seq, self.idx)

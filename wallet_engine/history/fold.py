@@ -164,8 +164,7 @@ def _probe(step: Step) -> None:
 def _return(step: Step) -> None:
     kind, id_, account, other, amount, currency, note, _ = step.operation
     original = returns.parse_evidence(other)
-    place = f"{original.partition}.{original.seq}.{original.idx}"
-    refunds = (original.payer, original.transaction, original.leg or 0, place)
+    refunds = (original.payer, original.transaction, original.leg or 0, original.place)
     if step.declined:
         step.begin(REFUND, original.payer, DECLINED, refunds=refunds)
     if not step.applied:

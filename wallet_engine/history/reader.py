@@ -32,7 +32,6 @@ PERIOD_S_MAX: Final = 10.0
 _BEHIND_POLL_S: Final = 0.02
 STREAM_ROWS: Final = 500
 
-
 #: Whether entries are here, and no early credit or leg up to them still waits for its transfer.
 _REACHED: Final = """
 SELECT bool_and(coalesce(p.seq >= u.seq, false) AND NOT EXISTS (
@@ -170,9 +169,8 @@ class HistoryReader:
     ) -> tuple[list[Any], AsOf]:
         """The last posting at or before that time; for a system account, one of each partition."""
         await self.reach(positions)
-        await self._be_complete(
-            account, at_ms + 1, BEHIND_S_MAX
-        )  # in the same millisecond another entry may follow
+        # In the same millisecond another entry may follow.
+        await self._be_complete(account, at_ms + 1, BEHIND_S_MAX)
         async with self.connection() as connection:
             as_of = await self._as_of(connection, account)
             return await edge_postings(connection, account, currency, time_of(at_ms), "<="), as_of

@@ -40,9 +40,8 @@ class ForgottenOriginals:
             return "transfer_not_found"
         homes = self._engine.cluster.homes
         p = homes.of_payer(from_account, transaction)
-        seq, _ = await self._reader.position(
-            p
-        )  # the store may lack it, its end, or a later use of its id so far
+        # The store may lack it, its end, or a later use of its id so far.
+        seq, _ = await self._reader.position(p)
         found = await self._originals.find(from_account, transaction, (p, seq))
         if not found:
             return "transfer_not_found"

@@ -145,14 +145,12 @@ class Refunds:
                 if isinstance(again, str):
                     return RefundAnswer(again)
                 original, is_stored = again, True
-                if (
-                    result == Outcome.TRANSFER_FORGOTTEN
-                ):  # by its receiver, while its payer still remembers it
+                # By its receiver, while its payer still remembers it.
+                if result == Outcome.TRANSFER_FORGOTTEN:
                     returned = again.returned_minor
                     continue
             known = original.returned_minor if is_stored else 0
-            place = f"{original.p}.{original.seq}.{original.idx}"
-            total = self._returned(p, field, place)
+            total = self._returned(p, field, original.place)
             returned = max(await (read_after(total) if result == _APPLIED else total), known)
             if result != Outcome.STALE:
                 code = "" if result == _APPLIED else WIRE_CODES[result]

@@ -90,8 +90,7 @@ def verify(session: Session, database: str | None, journal: Path | None) -> None
     """Compare the history with the journal: every account's last posting, every count and every sum.
 
     The journal is read up to the position of the history; a partition of the journal that the history has never
-    followed is a difference. If they differ, each difference is listed, and the exit
-    status is 1.
+    followed is a difference. If they differ, each difference is listed, and the exit status is 1.
     """
     url = _needed(database)
     with session.directory() as directory:
