@@ -133,6 +133,23 @@ def test_captures_and_system_accounts(api: WalletApi) -> None:
         assert api.balance(payer) == "9.00"
 
 
+def test_g4_a_refund_by_a_system_account_is_found_and_takes_its_id(api: WalletApi) -> None:
+    """It is decided where its original is, which its id does not tell: it was not found, and its id refunded twice."""
+    ann, bob = api.account(2, "10.00"), api.account(14, "10.00")
+    of_ann, of_bob, refund_id = paid(api, ann, "@fees", "4.00"), paid(api, bob, "@fees", "4.00"), new_id()
+    for _ in range(2):
+        assert refund(api, ann, of_ann, "1.00", transaction_id=refund_id).json()["refunded_total"] == "1.00"
+    found = api.find("@fees", refund_id).json()
+    refunds = {"from_account": ann, "transaction_id": of_ann}
+    assert found == {"status": "success", "transaction_id": refund_id, "refunds": refunds}
+    refused(refund(api, bob, of_bob, "1.00", transaction_id=refund_id), 409, "idempotency_conflict")
+    refused(refund(api, "@fees", refund_id), 422, "not_refundable")
+    refused(refund(api, ann, of_ann, "9.00", transaction_id=(exceeds := new_id())), 422, "refund_exceeds")
+    assert api.find("@fees", exceeds).json()["code"] == "refund_exceeds"
+    check_problem(api.find("@fees", absent := new_id()), 404, "transfer_not_found", transaction_id=absent)
+    assert (api.balance(ann), api.balance(bob)) == ("7.00", "6.00")
+
+
 def test_an_original_that_left_the_stream_is_found_in_the_journal(api: WalletApi) -> None:
     payer, receiver = api.account(2, "10.00"), api.account(14, None)
     original, refund_id = paid(api, payer, receiver, "4.00"), new_id()

@@ -504,6 +504,22 @@ def test_refunds_of_what_is_forgotten_in_windows_that_follow(cluster: DevCluster
         rotated(cluster, api, partition_of(bob, PARTITIONS))
 
 
+def test_g4_a_refund_by_a_system_account_of_what_is_forgotten_is_repeated(
+    cluster: DevCluster, api: WalletApi
+) -> None:
+    """The repeat did not find the words of the refund, and was a conflict."""
+    ann = opened(api, 5, "100.00")
+    original, refund_id = pay(api, ann, "@fees", "10.00"), new_id()
+    forget(cluster, api, ann)
+    body = {"from_account": ann, "transaction_id": refund_id, "amount": "3.00"}
+    path = f"/v1/transfers/{original}/refunds"
+    for replayed in (None, "true", "true"):
+        reply = eventually(lambda: (got := api.post(path, body)).status != 503 and got, "a refund")
+        assert reply.status == 200, reply
+        assert (reply.json()["refunded_total"], reply.json()["refundable"]) == ("3.00", "7.00")
+        assert reply.headers.get("idempotent-replayed") == replayed
+
+
 @pytest.mark.parametrize(
     "remembers", [True, False], ids=["the receiver remembers it", "all have forgotten it"]
 )

@@ -1,8 +1,10 @@
 """Finds the outcome of a transfer in the dedupe memories of its partitions."""
 
+import asyncio
 from typing import Final
 
 from wallet_engine.domain.holds import HOLD_RECORD
+from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.kinds import kind_of, receiver_of
 from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
 from wallet_engine.domain.operation import Operation
@@ -32,19 +34,47 @@ class LookUps:
 
     async def find_transfer(self, from_account: str, transaction: str) -> str | None:
         p = self._engine.cluster.homes.of_payer(from_account, transaction)
-        return await looked_up(self._engine, p, lambda: self._find(from_account, transaction))
+        found = await looked_up(self._engine, p, lambda: self._find(p, from_account, transaction))
+        if found is None and (elsewhere := await self._elsewhere(from_account, transaction)) is not None:
+            found = await self._find(elsewhere, from_account, transaction)
+        return found
 
     async def find_proved(self, from_account: str, transaction: str) -> str | None:
         """`find_transfer`, but proves "pending" before the caller refuses something because of it."""
         found = await self.find_transfer(from_account, transaction)
         if found == PENDING:
             await prove(self._engine, self._engine.cluster.homes.of_payer(from_account, transaction))
-            found = await self._find(from_account, transaction)
+            found = await self.find_transfer(from_account, transaction)
         return found
 
-    async def _find(self, from_account: str, transaction: str) -> str | None:
+    async def is_used_elsewhere(self, account: str, transaction: str, p: int) -> bool:
+        """Whether a partition other than p has something under this id of a system account.
+
+        Durable or not; a partition that cannot be asked now counts as one that has nothing. Two requests at the same
+        time do not see each other.
+        """
+        if not is_system(account):
+            return False
+        field = transfer_field(account, transaction)
+        others = (q for q in range(self._engine.cluster.homes.partitions) if q != p)
+        return any(await asyncio.gather(*(self._reader.remembers(q, field) for q in others)))
+
+    async def _elsewhere(self, from_account: str, transaction: str) -> int | None:
+        """The partition that remembers a refund by a system account, if it is not the home of the id.
+
+        A refund is decided where its original is. For other payers that is their home. Raises `Outage` when a
+        partition cannot be asked: it may be the one.
+        """
+        if not is_system(from_account):
+            return None
+        homes, field = self._engine.cluster.homes, transfer_field(from_account, transaction)
+        home = homes.of_payer(from_account, transaction)
+        others = [p for p in range(homes.partitions) if p != home]
+        reads = await asyncio.gather(*(self._reader.transfer(p, field) for p in others))
+        return next((p for p, read in zip(others, reads, strict=True) if read.record is not None), None)
+
+    async def _find(self, p: int, from_account: str, transaction: str) -> str | None:
         homes = self._engine.cluster.homes
-        p = homes.of_payer(from_account, transaction)
         read = await self._reader.transfer(p, transfer_field(from_account, transaction))
         if read.record is None:
             return None
@@ -70,11 +100,16 @@ class LookUps:
     async def request_of(self, from_account: str, transaction: str) -> Operation | None:
         """The operation requested under this id; None when it is no longer known. Raises `Outage`."""
         found = await self.operation_of(from_account, transaction)
+        if found is None and (elsewhere := await self._elsewhere(from_account, transaction)) is not None:
+            found = await self.operation_of(from_account, transaction, elsewhere)
         return None if found is None else found[0]
 
-    async def operation_of(self, account: str, transaction: str) -> tuple[Operation, int, int] | None:
-        """(operation, seq, idx) that the account's partition remembers under this id."""
-        p = self._engine.cluster.homes.of_payer(account, transaction)
+    async def operation_of(
+        self, account: str, transaction: str, p: int | None = None
+    ) -> tuple[Operation, int, int] | None:
+        """(operation, seq, idx) that a partition remembers under this id: `p`, or else the account's."""
+        if p is None:
+            p = self._engine.cluster.homes.of_payer(account, transaction)
         read = await self._reader.transfer(p, transfer_field(account, transaction))
         if read.record is None:
             return None

@@ -119,6 +119,8 @@ class Refunds:
         currency, field, p = original.currency, original.field, original.q
         asked = None if command.amount is None else parse_amount(command.amount, currency)
         q = self._engine.cluster.homes.of_receiver(original.payer, p)
+        if await self._look_ups.is_used_elsewhere(original.receiver, command.transaction, p):
+            return RefundAnswer("idempotency_conflict")
         # Before anything was read: in a service that is stopped meanwhile it must not become a second refund.
         is_stored, asked_s = original.how[0] == STORED, original.asked_s or self._engine.now_s()
         words = await self._words_of_before(command, original, asked) if is_stored else None
@@ -162,7 +164,7 @@ class Refunds:
         self, command: RefundCommand, original: Original, asked: int | None
     ) -> str | None:
         """The words that this same refund used for its original before: a repeat must use them again."""
-        found = await self._look_ups.operation_of(original.receiver, command.transaction)
+        found = await self._look_ups.operation_of(original.receiver, command.transaction, original.q)
         if found is None or found[0].kind not in "xz":
             return None
         said = parse_evidence(found[0].other)
