@@ -80,11 +80,16 @@ class Gatherer:
             unknown = gathered  # also when it cannot be told whose result is missing
             if len(batch.results) == len(gathered):
                 unknown = [w for w, r in zip(gathered, batch.results, strict=True) if not _settle(w, r)]
-            await asyncio.gather(*map(self._deliver_alone, unknown))
+            await asyncio.gather(*(self._deliver_alone(w, in_doubt=True) for w in unknown))
 
-    async def _deliver_alone(self, waiting: _Waiting) -> None:
+    async def _deliver_alone(self, waiting: _Waiting, *, in_doubt: bool = False) -> None:
+        """`in_doubt`: the batch may have made the transfer. Then only a decision about it is an answer."""
         try:
             answer = await self._send(waiting.call)
+        except (Declined, OutcomeUnknown) as decided:
+            _fail(waiting, decided)
+        except WalletError as error:
+            _fail(waiting, _unknown(error, waiting.call) if in_doubt else error)
         except Exception as error:
             _fail(waiting, error)
         else:
@@ -121,11 +126,13 @@ def _of_all(error: Exception, call: Call[Transfer]) -> Exception:
     if not isinstance(error, WalletError):
         return error
     if isinstance(error, OutcomeUnknown):
-        own: WalletError = OutcomeUnknown(call.transaction_id, error.detail)
-        own.__cause__ = error
-    else:
-        own = type(error)(
-            error.code, error.detail, retryable=error.retryable, transaction_id=call.transaction_id
-        )
+        return _unknown(error, call)
+    own = type(error)(error.code, error.detail, retryable=error.retryable, transaction_id=call.transaction_id)
     own.status, own.request_id = error.status, error.request_id
     return own
+
+
+def _unknown(error: WalletError, call: Call[Any]) -> OutcomeUnknown:
+    unknown = OutcomeUnknown(call.transaction_id, error.detail)
+    unknown.status, unknown.request_id, unknown.__cause__ = error.status, error.request_id, error
+    return unknown

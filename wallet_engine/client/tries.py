@@ -2,6 +2,7 @@
 
 A call is retried after a broken connection, after 429, and after a problem that says `retryable`; after nothing else.
 A certificate that is not trusted is no broken connection: waiting does not mend it.
+A refusal that is no decision about the transaction id, as of a revoked key, does not tell what an earlier try has done.
 All tries have the same transaction id, so nothing is done twice. A wait is what `Retry-After` asks for, plus a random
 time between 0 and a bound that doubles ("full jitter": Marc Brooker, "Exponential Backoff And Jitter", 2015).
 """
@@ -17,6 +18,7 @@ import msgspec
 
 from wallet_engine.client.calls import Call
 from wallet_engine.client.errors import (
+    Declined,
     OutcomeUnknown,
     Problem,
     RateLimited,
@@ -35,6 +37,10 @@ WAIT_S_FIRST: Final = 0.1
 #: First bound when nothing listens at the address: five tries must outlast the restart of a process, some seconds.
 UNREACHED_WAIT_S_FIRST: Final = 1.0
 WAIT_S_MAX: Final = 5.0
+#: Codes of retryable problems that say that nothing was done.
+NOTHING_DONE: Final = frozenset(
+    ("rate_limited", "overloaded", "partition_unavailable", "journal_unavailable", "maintenance")
+)
 
 _decode_problem: Final = msgspec.json.Decoder(Problem).decode
 
@@ -68,6 +74,8 @@ class Tries(Generic[T]):
         self._policy = policy
         self._until_s = now_s + policy.deadline_s + call.wait_s
         self._made = 0
+        #: Whether a try may have done something.
+        self._in_doubt = False
 
     def __repr__(self) -> str:
         return f"<Tries {self._call.method} {self._call.path} made={self._made}>"
@@ -92,6 +100,7 @@ class Tries(Generic[T]):
             # This try has sent nothing, but an earlier one may have.
             failed = self._gave_up(untrusted) if self._made else untrusted
             raise failed from failed.__cause__
+        self._in_doubt |= not unreached
         unavailable = Unavailable("no_answer", str(error) or type(error).__name__, retryable=True)
         unavailable.__cause__ = error
         return self._again(unavailable, 0.0, now_s, UNREACHED_WAIT_S_FIRST if unreached else WAIT_S_FIRST)
@@ -115,7 +124,9 @@ class Tries(Generic[T]):
             error = error_of(problem, status, self._call.transaction_id)
             error.request_id = request_id
             if status != 429 and not problem.retryable:
-                raise error
+                failed = self._gave_up(error) if self._in_doubt and not isinstance(error, Declined) else error
+                raise failed from failed.__cause__
+            self._in_doubt |= problem.code not in NOTHING_DONE and not isinstance(error, Declined)
         return self._again(error, _seconds(headers.get("retry-after")), now_s)
 
     def _decoded(self, status: int, headers: Mapping[str, str], body: bytes) -> T:

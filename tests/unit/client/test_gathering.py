@@ -100,6 +100,27 @@ def test_one_whose_outcome_is_unknown_is_asked_for_again() -> None:
     asyncio.run(run())
 
 
+def test_a_refusal_does_not_tell_what_a_batch_has_done() -> None:
+    """The key was revoked after a batch whose result for the transfer is unknown."""
+
+    def answers(path: str, body: dict[str, Any]) -> httpx.Response:
+        if path.endswith("/batch"):
+            ids = [t["transaction_id"] for t in body["transfers"]]
+            return httpx.Response(
+                200, json={"results": [{"transaction_id": i, "status": "unknown"} for i in ids]}
+            )
+        return httpx.Response(401, json={"code": "unauthenticated", "detail": "", "retryable": False})
+
+    async def run() -> None:
+        async with AsyncWallet("http://w.test", batching=True, transport=scripted(answers)) as wallet:
+            calls = [wallet.transfer("a", "b", 1, "USD", transaction_id=f"{n}") for n in range(2)]
+            results: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(r) for r in results} == {client.OutcomeUnknown}
+            assert [(r.transaction_id, r.status) for r in results] == [("0", 401), ("1", 401)]
+
+    asyncio.run(run())
+
+
 def test_an_answer_with_too_few_results_leaves_no_caller_waiting() -> None:
     """It is unknown whose result is missing. So each transfer is sent again alone, with the same id."""
 

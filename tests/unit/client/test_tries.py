@@ -126,6 +126,43 @@ def test_five_tries_and_then_nobody_knows(waits: list[float], trouble: Answer) -
     assert (len(server.bodies), len(waits)) == (5, 4)
 
 
+REFUSALS = [
+    (401, "unauthenticated"),
+    (403, "forbidden"),
+    (400, "invalid_request"),
+    (413, "request_too_large"),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize(
+    "trouble", [httpx.ReadError("reset"), problem(503, "outcome_unknown", retryable=True)]
+)
+def test_a_refusal_does_not_tell_what_an_earlier_try_has_done(
+    waits: list[float], trouble: Answer, refusal: tuple[int, str]
+) -> None:
+    """The key was revoked in between: "nothing was done" was said of a payment that had been made."""
+    with connected(Scripted(trouble, problem(*refusal))) as made, pytest.raises(OutcomeUnknown) as raised:
+        made.transfer("ann", "bob", 1, "USD", transaction_id=TXID)
+    assert (raised.value.transaction_id, raised.value.status) == (TXID, refusal[0])
+    assert getattr(raised.value.__cause__, "code", "") == refusal[1]
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [httpx.ConnectError("refused"), problem(503, "overloaded", retryable=True), problem(429, "rate_limited")],
+)
+def test_a_refusal_after_tries_that_did_nothing_is_told(waits: list[float], trouble: Answer) -> None:
+    with connected(Scripted(trouble, problem(403, "forbidden"))) as made, pytest.raises(client.Forbidden):
+        made.transfer("ann", "bob", 1, "USD")
+
+
+def test_a_decision_is_told_whatever_was_before(waits: list[float]) -> None:
+    answers = httpx.ReadError("reset"), problem(422, "insufficient_funds")
+    with connected(Scripted(*answers)) as made, pytest.raises(InsufficientFunds):
+        made.transfer("ann", "bob", 1, "USD")
+
+
 def test_a_read_that_nobody_answers_is_no_question_of_outcome(waits: list[float]) -> None:
     def down(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
