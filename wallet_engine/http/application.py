@@ -6,9 +6,10 @@ Handlers return an `Answer` or raise; only this file sends.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
-from functools import cache
+from functools import cache, partial
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -20,7 +21,7 @@ from wallet_engine.http.body import BodyReader, ClientGone
 from wallet_engine.http.direct import ASKED_KEY, PEER_KEY, Direct
 from wallet_engine.http.endpoint import Endpoint, Request, Services
 from wallet_engine.http.endpoints import ENDPOINTS
-from wallet_engine.http.gate import Gate, Peer
+from wallet_engine.http.gate import Gate, Peer, Visit
 from wallet_engine.http.heads import Head
 from wallet_engine.http.media import check_media
 from wallet_engine.http.observed import ObservedWallet
@@ -34,6 +35,7 @@ from wallet_engine.service.api import Wallet
 from wallet_engine.service.events import GuardedEvents
 from wallet_engine.service.guarded import GuardedWallet
 from wallet_engine.service.history import GuardedHistory
+from wallet_engine.service.keyring import FORGET_S
 from wallet_engine.service.turns import Turns
 from wallet_engine.telemetry.logging import log_with
 from wallet_engine.telemetry.metrics import Metrics
@@ -139,7 +141,8 @@ class Application:
         if answer.stream is not None:
             async with aclosing(answer.stream) as chunks:
                 await send(start)
-                if scope["method"] != "HEAD" and not await _streamed(chunks, receive, send):
+                again = partial(self.gate.check_again, _authorization(scope), scope.get(PEER_KEY, _NO_PEER))
+                if scope["method"] != "HEAD" and not await _streamed(chunks, receive, send, again):
                     return
         else:
             await send(start)
@@ -183,6 +186,9 @@ class Application:
                 raise found.refusal
             request.check_query(found.endpoint)
             answer = await found.endpoint.handler(request)
+            if scope["method"] in _READS and not found.endpoint.public:
+                # What a write has done is told in any case.
+                await self._check_if_long(visit, answer, authorization, peer)
             if positions and not answer.position:
                 answer = answer._replace(position=text_of(positions))
             status = answer.status
@@ -195,6 +201,19 @@ class Application:
             visit.leave(status)
         return answer
 
+    async def _check_if_long(
+        self, visit: Visit, answer: Answer, authorization: bytes | None, peer: Peer
+    ) -> None:
+        """Raises `Refused` if the request took so long that its key may have ended meanwhile, and it has."""
+        if time.perf_counter() - visit.began_s < FORGET_S:
+            return
+        try:
+            self.gate.check_again(authorization, peer)
+        except Refused:
+            if answer.stream is not None:
+                await answer.stream.aclose()
+            raise
+
     async def _id_of(self, scope: Scope, receive: Receive) -> str | None:
         """The transaction id of a request that the gate refuses. Only a small body is read for it."""
         fields = dict(scope["headers"])
@@ -206,16 +225,19 @@ class Application:
         return id_in(body, None if key is None else key.decode("latin-1").strip())
 
 
-async def _streamed(chunks: AsyncGenerator[bytes, None], receive: Receive, send: Send) -> bool:
-    """Send all chunks; False if the client has gone, or took too long: then the connection is closed."""
+async def _streamed(
+    chunks: AsyncGenerator[bytes, None], receive: Receive, send: Send, check_again: Callable[[], None]
+) -> bool:
+    """Send all chunks. False to close the connection: the client has gone, took too long, or its key ended."""
     gone = asyncio.create_task(_hung_up(receive))
     try:
         async with asyncio.timeout(STREAM_S_MAX):
             async for chunk in chunks:
                 if gone.done():
                     return False
+                check_again()
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    except TimeoutError:
+    except (TimeoutError, Refused):
         return False
     finally:
         gone.cancel()

@@ -123,6 +123,13 @@ class Gate:
         """The other end of a connection. While no keys are needed, all clients at one address are one caller."""
         return Peer(address, certificate, ANYONE.with_share(self.keyring.shares.of(f"from {address}")))
 
+    def check_again(self, authorization: bytes | None, peer: Peer) -> None:
+        """Check the caller of a request that lasts: its key may have ended since. Raises `Refused`."""
+        try:
+            self.keyring.whose(authorization, peer.certificate)
+        except Unauthenticated as error:
+            raise _unauthenticated(error) from None
+
     def _check_share(self, visit: "Visit", share: Share) -> None:
         """Raises `Refused` when the caller has more in flight than its key allows, or more than its fair share."""
         if share.in_flight > share.in_flight_max:
@@ -135,7 +142,11 @@ class Gate:
         try:
             return self.keyring.whose(authorization, peer.certificate)
         except Unauthenticated as error:
-            raise visit.refuse(Refused("unauthenticated", str(error), headers=_CHALLENGE)) from None
+            raise visit.refuse(_unauthenticated(error)) from None
+
+
+def _unauthenticated(error: Unauthenticated) -> Refused:
+    return Refused("unauthenticated", str(error), headers=_CHALLENGE)
 
 
 def _too_many(detail: str) -> Refused:

@@ -12,13 +12,17 @@ from unit.http.wallet_double import WalletDouble
 
 from wallet_engine.http import application as application_module
 from wallet_engine.http.application import Application, create_app
+from wallet_engine.http.gate import Gate
 from wallet_engine.http.server import serve_http
+from wallet_engine.routing.api_keys import ApiKey, new_key
 from wallet_engine.service import streams
 from wallet_engine.service.history import (
     STATEMENTS_MAX,
     STATEMENTS_OF_CALLER_MAX,
     GuardedHistory,
 )
+from wallet_engine.service.keyring import Keyring
+from wallet_engine.telemetry.metrics import Metrics
 
 PATH = "/v1/accounts/alice/statement?currency=USD"
 ROW: dict[str, Any] = {
@@ -69,8 +73,8 @@ class Reader:
             self.open -= 1
 
 
-def app_of(reader: Reader) -> Application:
-    return create_app(WalletDouble(), history=GuardedHistory(cast(Any, reader)))
+def app_of(reader: Reader, gate: Gate | None = None) -> Application:
+    return create_app(WalletDouble(), history=GuardedHistory(cast(Any, reader)), gate=gate)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -80,19 +84,19 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def serving(reader: Reader) -> AsyncIterator[Callable[..., Any]]:
+async def serving(reader: Reader, gate: Gate | None = None) -> AsyncIterator[Callable[..., Any]]:
     """Gives a function that sends a request and returns the connection."""
     stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
-        serve_http(app_of(reader), "127.0.0.1", 0, stop=stop, on_listening=listening.set_result)
+        serve_http(app_of(reader, gate), "127.0.0.1", 0, stop=stop, on_listening=listening.set_result)
     )
     writers: list[asyncio.StreamWriter] = []
 
-    async def ask(method: str = "GET") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def ask(method: str = "GET", more: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         port = (await asyncio.wait_for(asyncio.shield(listening), 5)).rpartition(":")[2]
         answer, writer = await asyncio.open_connection("127.0.0.1", int(port))
         writers.append(writer)
-        writer.write(f"{method} {PATH} HTTP/1.1\r\nhost: wallet\r\n\r\n".encode())
+        writer.write(f"{method} {PATH} HTTP/1.1\r\nhost: wallet\r\n{more}\r\n".encode())
         return answer, writer
 
     try:
@@ -135,6 +139,25 @@ def test_g10_who_reads_too_slowly_is_cut_off(monkeypatch: pytest.MonkeyPatch) ->
             await until(lambda: reader.open == 0)
 
     uvloop.run(scenario())
+
+
+def test_g13_a_key_that_ends_is_sent_no_more() -> None:
+    async def run() -> None:
+        reader, keyring = Reader(), Keyring()
+        key, shown = new_key(ApiKey(id="", name="n", role="auditor"))
+        other, _ = new_key(ApiKey(id="", name="o", role="auditor"))
+        keyring.replace({key.id: key, other.id: other})
+        async with serving(reader, Gate(Metrics(), keyring)) as ask:
+            answer, _ = await ask(more=f"authorization: Bearer {shown}\r\n")
+            assert await status_of(answer) == b"200"
+            keyring.replace({key.id: key})  # another key's end ends nothing
+            await asyncio.wait_for(answer.readexactly(5_000_000), 10)
+            keyring.replace({other.id: other})
+            rest = await asyncio.wait_for(answer.read(), 10)
+            assert not rest.endswith(b"0\r\n\r\n")
+            await until(lambda: not reader.open)
+
+    uvloop.run(run())
 
 
 def test_a_head_alone_reads_nothing() -> None:
