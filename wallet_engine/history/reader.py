@@ -242,11 +242,18 @@ class HistoryReader:
         limit: int,
         after: tuple[int, ...] | None,
         positions: Sequence[Position],
+        accounts: str | None = None,
     ) -> Page:
-        """Transfers with a reference, newest first, with any status."""
+        """Transfers with a reference, newest first, with any status.
+
+        Only those that touch an account which matches `accounts`, a regular expression.
+        """
         await self.reach(positions)
         conditions = ["reference = $1"]
         arguments: list[Any] = [reference]
+        if accounts is not None:
+            conditions.append("(payer ~ $2 OR receiver ~ $2)")
+            arguments.append(f"^(?:{accounts})$")
         _between(conditions, arguments, from_ms, to_ms)
         if after is not None:
             arguments += [time_of(after[0]), *after[1:]]

@@ -145,13 +145,13 @@ async def transfers(request: Request) -> Answer:
     filters = [reference, *span]
     after = cursor_of(request, filters, PLACE)
     by = request.visit.principal
-    page, rows = await history_of(request).transfers(by, reference, span, limit, after, positions)
+    page = await history_of(request).transfers(by, reference, span, limit, after, positions)
     cursor = None
     if page.more:
         last = page.rows[-1]
         place = (last["partition"], last["seq"], last["idx"], last["leg"])
         cursor = make_cursor(filters, (ms_of(last["at"]), *place))
-    body = wire_past.Transfers([_transfer(row) for row in rows], cursor, _as_of(page.as_of))
+    body = wire_past.Transfers([_transfer(row) for row in page.rows], cursor, _as_of(page.as_of))
     return json_answer(200, wire.encode(body))
 
 

@@ -1,9 +1,11 @@
 """The handlers that transfer money, and the one that looks up a transfer."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import UNSET
 
+from wallet_engine.domain.groups import Leg
 from wallet_engine.domain.ids import (
     check_account_id,
     check_transaction_id,
@@ -104,10 +106,7 @@ async def find(request: Request) -> Answer:
     group = await request.services.wallet.find_group(request.visit.principal, from_account, packed)
     if group is not None:
         outcome = group.outcome
-        status.legs = [
-            wire.LegStatus(leg.payer, leg.receiver, format_amount(leg.minor, leg.currency), leg.currency)
-            for leg in group.legs
-        ]
+        status.legs = [_leg(leg, place) for place, leg in enumerate(group.legs)]
         status.leg = UNSET if group.leg is None else group.leg
     if outcome == _PENDING:
         status.status = "pending"
@@ -115,11 +114,18 @@ async def find(request: Request) -> Answer:
         status.status, status.code = "declined", WIRE_CODES[outcome]
     asked = await wallet.request_of(by, from_account, packed)
     if asked is not None:
-        _show_request(status, asked)
+        _show_request(status, asked, () if group is None else group.legs)
     return json_answer(200, wire.encode(status))
 
 
-def _show_request(status: wire.TransferStatus, asked: Operation) -> None:
+def _leg(leg: Leg, place: int) -> wire.LegStatus:
+    return wire.LegStatus(
+        *(leg.payer, leg.receiver, format_amount(leg.minor, leg.currency), leg.currency),
+        leg=UNSET if leg.idx == place else leg.idx,
+    )
+
+
+def _show_request(status: wire.TransferStatus, asked: Operation, legs: Sequence[Leg]) -> None:
     """Add what only the journal has of a transfer: the caller's note, and the original of a refund."""
     said = said_in(asked.note)
     status.reference = said.get(REFERENCE, UNSET)
@@ -128,8 +134,9 @@ def _show_request(status: wire.TransferStatus, asked: Operation) -> None:
         original = parse_evidence(asked.other)
         status.refunds = wire.RefundedTransfer(original.payer, unpack_transaction_id(original.transaction))
     if status.legs:
-        for idx, reference in said.get(LEG_REFERENCES, {}).items():
-            status.legs[int(idx)].reference = reference
+        references = said.get(LEG_REFERENCES, {})
+        for leg, shown in zip(legs, status.legs, strict=True):
+            shown.reference = references.get(str(leg.idx), UNSET)
 
 
 def transfer_answer(decision: TransferAnswer, transaction_id: str) -> Answer:

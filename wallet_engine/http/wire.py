@@ -181,6 +181,8 @@ class LegStatus(Struct, omit_defaults=True):
     amount: Amount
     currency: CurrencyCode
     reference: str | UnsetType = UNSET
+    #: Its index in the group, where the key may not see all legs before it.
+    leg: int | UnsetType = UNSET
 
 
 class TransferStatus(Struct, omit_defaults=True):
@@ -191,7 +193,7 @@ class TransferStatus(Struct, omit_defaults=True):
     metadata: dict[str, str] | UnsetType = UNSET
     #: For an applied refund: the transfer that was refunded.
     refunds: RefundedTransfer | UnsetType = UNSET
-    #: For a group: all legs, and if it was declined, the leg that caused it.
+    #: For a group: the legs that the key may see, and if it was declined, the leg that caused it.
     legs: list[LegStatus] | UnsetType = UNSET
     leg: int | UnsetType = UNSET
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Awaitable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
+import msgspec
+
 from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.events.event import SOURCE_DEFAULT, Event
 from wallet_engine.history.database import as_outage
@@ -68,7 +70,10 @@ class GuardedEvents:
         account: str | None,
         wait_s: float,
     ) -> EventsPage:
-        """Up to `limit` events after a place; if there are none, waits up to `wait_s` for new ones."""
+        """Up to `limit` events after a place; if there are none, waits up to `wait_s` for new ones.
+
+        A group's event has the legs that touch an account which the caller may read.
+        """
         if account is None:
             by.check_reads_all("read the events of every account")
         else:
@@ -79,7 +84,7 @@ class GuardedEvents:
                 found, place = await self._log.read(after, limit, types, account)
             passed_s = time.monotonic() - began_s
             if found or (place == after and passed_s >= wait_s) or passed_s > max(wait_s, LOOK_S_MAX):
-                return EventsPage(found, place)
+                return EventsPage([_seen_by(by, event) for event in found], place)
             if place == after:
                 with as_outage():
                     if not await self._log.wait_beyond(after.number, wait_s - passed_s):
@@ -153,3 +158,19 @@ class GuardedEvents:
     async def _asked(self, question: Awaitable[T]) -> T:
         with as_outage():
             return await question
+
+
+def _seen_by(by: Principal, event: Logged) -> Logged:
+    """The event as the caller may see it. A leg has its index, where legs before it are left out."""
+    if by.readable is None or not event.type.startswith("group."):
+        return event
+    document = msgspec.json.decode(event.document)
+    document["data"]["legs"] = [
+        leg if idx == place else {**leg, "leg": idx}
+        for place, (idx, leg) in enumerate(
+            (idx, leg)
+            for idx, leg in enumerate(document["data"]["legs"])
+            if by.may_read(leg["from_account"]) or by.may_read(leg["to_account"])
+        )
+    ]
+    return event._replace(document=msgspec.Raw(msgspec.json.encode(document)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from wallet_engine.domain.errors import Forbidden, Outage
+from wallet_engine.domain.errors import Forbidden, InvalidInput, Outage
 from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand, GroupView
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import Hold
@@ -106,8 +106,14 @@ class GuardedWallet:
         return await self._wallet.transfer_group(command)
 
     async def find_group(self, by: Principal, from_account: str, transaction: str) -> GroupView | None:
+        """With the legs that touch an account which the caller may read."""
         await self._check_finds(by, from_account, transaction)
-        return await self._wallet.find_group(from_account, transaction)
+        found = await self._wallet.find_group(from_account, transaction)
+        if found is None or by.readable is None:
+            return found
+        legs = tuple(leg for leg in found.legs if by.may_read(leg.payer) or by.may_read(leg.receiver))
+        refused = found.leg if any(leg.idx == found.leg for leg in legs) else None
+        return found._replace(legs=legs, leg=refused)
 
     async def place_hold(self, by: Principal, command: HoldCommand) -> HoldAnswer:
         by.check_sides(command.account_id, command.to_account, command.amount_minor, command.currency)
@@ -149,13 +155,27 @@ class GuardedWallet:
         """The payer of a refund is the receiver of the original, which the original's entry names."""
         by.check_pays()
         by.share.spend(1)
-        original = await self._wallet.original(command.from_account, command.original, command.leg)
+        try:
+            original = await self._wallet.original(command.from_account, command.original, command.leg)
+        except InvalidInput:
+            await self._check_touches(by, command)
+            raise
         if isinstance(original, str):
+            await self._check_touches(by, command)
             return RefundAnswer(original)
+        by.check_gives_back(original.receiver)
         left = original.amount_minor - original.returned_minor
         minor = left if command.amount is None else parse_amount(command.amount, original.currency)
         by.check_sides(original.receiver, original.payer, minor, original.currency)
         return await self._wallet.refund(command, original)
+
+    async def _check_touches(self, by: Principal, command: RefundCommand) -> None:
+        """Whether it may know why the original cannot be refunded. Of an unknown one there is nothing to know."""
+        if by.may_read(command.from_account):
+            return
+        asked = await self._wallet.request_of(command.from_account, command.original)
+        if asked is not None:
+            by.check_gives_back(*parties_of(asked))
 
     async def request_of(self, by: Principal, from_account: str, transaction: str) -> Operation | None:
         await self._check_finds(by, from_account, transaction)

@@ -78,8 +78,7 @@ class GuardedHistory:
         limit: int,
         after: tuple[int, ...] | None,
         positions: Sequence[Position],
-    ) -> tuple[Page, list[Any]]:
-        """The page as found, and its rows that touch an account which `by` may read."""
+    ) -> Page:
+        """Those that touch an account which `by` may read."""
         by.check_reads_some()
-        page = await self._reader.transfers(reference, *span_ms, limit, after, positions)
-        return page, [row for row in page.rows if by.may_read(row["payer"]) or by.may_read(row["receiver"])]
+        return await self._reader.transfers(reference, *span_ms, limit, after, positions, by.readable)

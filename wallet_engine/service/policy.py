@@ -65,6 +65,7 @@ class Principal:
         "_amount_max",
         "_key",
         "_payers_match",
+        "_reach",
         "_reach_match",
         "_receivers_match",
         "_rights",
@@ -89,6 +90,7 @@ class Principal:
             listed = rf"(?={compile_patterns(system_accounts)}(?: |\Z))"
             system = listed + (compile_patterns(key.system) if key.system else SYSTEM + _ANY_ORDINARY)
             reach, receivers = f"(?:{reach}|{system})", f"(?:{receivers}|{system})"
+        self._reach = reach
         self._reach_match = re.compile(rf"{reach}\Z").match
         if not rights.pays:
             reach = receivers = _NOBODY
@@ -136,6 +138,11 @@ class Principal:
         if self._amount_max and minor is not None:
             self._check_amount(command)
 
+    def check_gives_back(self, *receivers: str) -> None:
+        """Whether it may refund what one of these accounts received. The error names none: they may be others'."""
+        if not (self.everything or any(self._sides_match(f"{each} {_SOMEBODY}") for each in receivers)):
+            raise self._forbidden("refund this transfer", "--accounts for the account that received it")
+
     def check_transfers(self, commands: Sequence[TransferCommand]) -> None:
         """Whether it may make all of them; the error names the first forbidden one."""
         if self.everything:
@@ -167,6 +174,14 @@ class Principal:
             or rights.reads_all
             or (rights.reads and self._reach_match(account_id) is not None)
         )
+
+    @property
+    def readable(self) -> str | None:
+        """The accounts that it may read, as a regular expression for PostgreSQL too; None: all."""
+        rights = self._rights
+        if rights.everything or rights.reads_all:
+            return None
+        return self._reach if rights.reads else _NOBODY
 
     def check_reads_some(self) -> None:
         """Whether it may read any account."""
