@@ -29,7 +29,7 @@ _LIMIT_DEFAULT: Final = 50
 #: Delivery numbers in cursors are below this: PostgreSQL's bigint ends there.
 DELIVERIES_MAX: Final = 2**63
 
-_place_match: Final = re.compile(r"([0-9]{1,19})\.([0-9]{1,10})\Z").match
+_place_match: Final = re.compile(r"([0-9]{1,19})\.([0-9]{1,10})(?:\.([0-9]{1,19}))?\Z").match
 _number_match: Final = re.compile(r"[0-9]{1,9}\Z").match
 _wait_match: Final = re.compile(r"[0-9]{1,2}(?:\.[0-9]{1,3})?\Z").match
 
@@ -248,14 +248,15 @@ def _time_text(seconds: float) -> str:
 
 
 def _place_text(place: Place) -> bytes:
-    return base64.urlsafe_b64encode(f"{place.number}.{place.idx}".encode()).rstrip(b"=")
+    text = ".".join(str(part) for part in place if part is not None)
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=")
 
 
 def _parse_place(text: str) -> Place:
     match = _place_match(_opened(text))
     if match is None:
         raise InvalidInput("invalid_request", "after is not a value of next")
-    return Place(min(int(match[1]), 2**62), int(match[2]))
+    return Place(min(int(match[1]), 2**62), int(match[2]), None if match[3] is None else int(match[3]))
 
 
 def _opened(text: str) -> str:

@@ -5,6 +5,7 @@ lock that it keeps until its commit, so no row with a smaller number can become 
 """
 
 import asyncio
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -20,7 +21,8 @@ POLL_S: Final = 0.1
 WINDOW_ROWS: Final = 2_000
 _ROWS_MAX: Final = 50
 
-_COLUMNS: Final = ("number", "partition", "seq", "at", "types", "accounts", "events")
+_COLUMNS: Final = ("number", "mark", "partition", "seq", "at", "types", "accounts", "events")
+_MARK_BITS: Final = 62
 
 
 class Logged(NamedTuple):
@@ -40,6 +42,8 @@ class Place(NamedTuple):
 
     number: int
     idx: int
+    #: That of the row, if it has one: in a log that was restored, another row has the number.
+    mark: int | None = None
 
 
 #: The place before all events.
@@ -51,7 +55,7 @@ class EventsRemoved(Exception):
 
 
 class OfAnotherLog(EventsRemoved):
-    """The place is beyond the newest event: it is from another log, or this one was restored."""
+    """This log has not given the place: it is from another log, or this one was restored."""
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -76,7 +80,8 @@ async def append(connection: Any, rows: Sequence[LogRow], source: str) -> None:
         told += [_record(row, source) for row in some]
     query = "UPDATE event_numbers SET last = last + $1 RETURNING last"
     first = await connection.fetchval(query, len(rows)) - len(rows) + 1
-    records = [(number, *record) for number, record in enumerate(told, first)]
+    mark = random.getrandbits(_MARK_BITS)
+    records = [(number, mark, *record) for number, record in enumerate(told, first)]
     await connection.copy_records_to_table("event_log", records=records, columns=_COLUMNS)
 
 
@@ -125,23 +130,27 @@ class EventLog:
         if from_oldest and (removed := await self._removed()):
             after = Place(removed, _ALL)
         end = min(last, after.number + WINDOW_ROWS)
-        if after.number > last:
+        marks = {row[0]: row[1] for row in await self._pool.fetch(_MARKS, [after.number, end])}
+        if after.number > last or (
+            after.mark is not None and marks.get(after.number, after.mark) != after.mark
+        ):
             raise OfAnotherLog
         found: list[Logged] = []
         rows = await self._pool.fetch(_READ, after.number, end, types, account, _ROWS_MAX)
-        if not from_oldest and after < (await self._removed(), _ALL):
+        if not from_oldest and after[:2] < (await self._removed(), _ALL):
             raise EventsRemoved
         for row in rows:
             events = read_events(row["number"], row["events"])
             for event in events:
-                if (event.number, event.idx) <= after or not _passes(event, types, account):
+                if (event.number, event.idx) <= after[:2] or not _passes(event, types, account):
                     continue
                 found.append(event)
                 if len(found) == limit:
-                    return found, Place(event.number, event.idx)
+                    return found, Place(event.number, event.idx, row["mark"])
         if len(rows) == _ROWS_MAX:
             end = rows[-1]["number"]
-        return found, after if end <= after.number else Place(end, _ALL)
+            marks[end] = rows[-1]["mark"]
+        return found, after if end <= after.number else Place(end, _ALL, marks.get(end))
 
     async def _removed(self) -> int:
         return int(await self._pool.fetchval("SELECT removed FROM event_numbers"))
@@ -204,8 +213,9 @@ class EventLog:
 #: An index behind every event of a row.
 _ALL: Final = 1 << 30
 
+_MARKS: Final = "SELECT number, mark FROM event_log WHERE number = ANY($1)"
 _READ: Final = """
-SELECT number, events FROM event_log
+SELECT number, mark, events FROM event_log
 WHERE number >= $1 AND number <= $2
   AND ($3::text[] IS NULL OR types && $3) AND ($4::text IS NULL OR accounts @> ARRAY[$4::text])
 ORDER BY number LIMIT $5

@@ -52,6 +52,14 @@ def test_events_and_where_the_next_ones_are(events_app: ASGIApp, double: EventsD
     assert double.calls[-1] == ("read", (Place(5, 2), 200, [*holds, "posting"], "shop-1"))
 
 
+def test_a_place_says_in_which_log_it_is(events_app: ASGIApp, double: EventsDouble) -> None:
+    for place in (Place(5, 2), Place(5, 2, 0), Place(5, 2, 2**62 - 1)):
+        double.answers["read"] = ([], place)
+        given = call(events_app, "GET", "/v1/events").json()["next"]
+        call(events_app, "GET", f"/v1/events?after={given}")
+        assert double.calls[-1] == ("read", (place, 50, None, None))
+
+
 def test_events_that_were_removed_are_410(events_app: ASGIApp, double: EventsDouble) -> None:
     for error, why in ((EventsRemoved(), "were removed: "), (OfAnotherLog(), "belongs to another log: ")):
         double.answers["read"] = error
