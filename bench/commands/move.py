@@ -14,7 +14,7 @@ import click
 import uvloop
 
 from bench.cluster import Cluster, ClusterFailed, Shape
-from bench.commands.session import Session, apis_option, folder_option, guard, json_option
+from bench.commands.session import Session, apis_option, folder_option, guard, json_option, partitions_option
 from bench.funding import engine_of
 from bench.moving import (
     PAYERS,
@@ -54,7 +54,7 @@ COMMAND_S_MAX: Final = 300.0
     "--rate", type=click.FloatRange(min=10), default=400.0, show_default=True, help="Transfers per second."
 )
 @click.option("--shards", type=click.IntRange(2, 16), default=3, show_default=True, help="Redis primaries.")
-@click.option("--partitions", type=click.IntRange(2), default=64, show_default=True, help="A power of two.")
+@partitions_option(2)
 @apis_option
 @folder_option
 @json_option

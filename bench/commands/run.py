@@ -50,7 +50,7 @@ from bench.workload import FORMS, WORKLOADS
 @session.runs_option(1)
 @session.accounts_option
 @click.option("--shards", type=click.IntRange(1, 64), default=3, show_default=True, help="Redis primaries.")
-@click.option("--partitions", type=click.IntRange(1), default=64, show_default=True, help="A power of two.")
+@session.partitions_option(1)
 @session.apis_option
 @session.embedded_option
 @click.option(

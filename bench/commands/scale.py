@@ -32,10 +32,16 @@ HEADINGS: Final = (
 @session.apis_option
 @session.embedded_option
 @session.folder_option
-@click.option("--node-gb", type=float, default=64.0, show_default=True, help="Memory of a Redis node.")
+@click.option(
+    "--node-gb",
+    type=click.FloatRange(min=0, min_open=True),
+    default=64.0,
+    show_default=True,
+    help="Memory of a Redis node.",
+)
 @click.option(
     "--disk-mb-s",
-    type=float,
+    type=click.FloatRange(min=0, min_open=True),
     default=500.0,
     show_default=True,
     help="Megabytes that one journal disk writes per second.",
@@ -49,7 +55,7 @@ HEADINGS: Final = (
 )
 @click.option(
     "--million-accounts",
-    type=float,
+    type=click.FloatRange(min=0, min_open=True),
     default=100.0,
     show_default=True,
     help="Accounts of the plan, in millions.",

@@ -24,6 +24,8 @@ from bench.runner import Prepared, Refused, measure, prepare
 from bench.runs import in_turns
 from wallet_engine.dev.process import preempt_others
 from wallet_engine.domain.errors import WalletError
+from wallet_engine.domain.limits import PARTITIONS_MAX
+from wallet_engine.routing.slots import valid_partitions
 from wallet_engine.telemetry.logging import configure_logging
 
 #: A command's decorator.
@@ -34,6 +36,25 @@ _NOTHING_TO_REPORT: Final = (
 )
 
 _option = click.option
+
+
+def _checked_partitions(_context: click.Context, _param: click.Parameter, partitions: int) -> int:
+    if not valid_partitions(partitions):
+        raise click.BadParameter(f"{partitions} is no power of two up to {PARTITIONS_MAX}")
+    return partitions
+
+
+def partitions_option(least: int) -> Option:
+    return _option(
+        "--partitions",
+        type=click.IntRange(least),
+        default=64,
+        show_default=True,
+        callback=_checked_partitions,
+        help="A power of two.",
+    )
+
+
 json_option = _option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures there."
 )

@@ -135,4 +135,4 @@ def test_the_plan_says_who_will_refuse(cluster: DevCluster, flags: list[str]) ->
 
 @pytest.mark.parametrize("reason", ["", " ", "x" * 201, "two\nlines"])
 def test_a_reason_is_a_line_of_text(flags: list[str], reason: str) -> None:
-    refusal(admin("pause", "--reason", reason, "--yes", *flags))
+    refusal(admin("pause", "--reason", reason, "--yes", *flags), 2)

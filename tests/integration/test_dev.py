@@ -291,7 +291,7 @@ def test_partitions_must_be_a_power_of_two(tmp_path: Path) -> None:
     done = subprocess.run(
         [*argv, "--data-dir", str(tmp_path / "d")], capture_output=True, text=True, timeout=30
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "partitions must be a power of two" in done.stderr
     assert not (tmp_path / "d").exists()
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from wallet_engine.admin.nodes import NodeState, primary_of, slots_text
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage, as_usage
 from wallet_engine.domain.limits import SLOTS
 from wallet_engine.routing.model import PartitionMap, Shard
 from wallet_engine.routing.slots import slot_range
@@ -21,11 +21,12 @@ class PlannedShard:
 
 
 def parse_shard(text: str) -> Shard:
-    """Parse `s1=host:7001,host:7002`. Raises `ConfigError`."""
+    """Parse `s1=host:7001,host:7002`. Raises `WrongUsage`."""
     name, equals, nodes = text.partition("=")
     if not equals:
-        raise ConfigError(f"--shard {text!r} must be NAME=HOST:PORT[,HOST:PORT…]")
-    return Shard(name, tuple(nodes.split(",")))
+        raise WrongUsage(f"--shard {text!r} must be NAME=HOST:PORT[,HOST:PORT…]")
+    with as_usage():
+        return Shard(name, tuple(nodes.split(",")))
 
 
 def joined(ranges: Iterable[range]) -> tuple[range, ...]:

@@ -87,11 +87,6 @@ def changed(config: ClusterConfig, name: str, text: str) -> ClusterConfig:
         return replace(config, stream_entries_max=value)
     if not 24 <= value <= RETENTION_HOURS_MAX:
         raise ConfigError(f"retention-hours must be 24 to {RETENTION_HOURS_MAX}: {value}")
-    if value * HOUR_MS > 2 * config.retention_ms:
-        raise ConfigError(
-            f"retention-hours may be doubled at most, to {2 * config.retention_ms // HOUR_MS}: "
-            f"do that, restart every API process, then go on"
-        )
     return replace(config, retention_ms=value * HOUR_MS)
 
 
@@ -99,6 +94,11 @@ def check_safe(directory: Directory, old: ClusterConfig, new: ClusterConfig) -> 
     """Raises `ConfigError` when the change is not safe in the present state of the cluster."""
     if new.retention_ms == old.retention_ms and new.journal_quorum == old.journal_quorum:
         return
+    if new.retention_ms > 2 * old.retention_ms:
+        raise ConfigError(
+            f"retention-hours may be doubled at most, to {2 * old.retention_ms // HOUR_MS}: "
+            f"do that, restart every API process, then go on"
+        )
     found = survey(directory)
     if new.retention_ms != old.retention_ms:
         _check_nothing_old_is_open(found, min(old.retention_ms, new.retention_ms) // 2)

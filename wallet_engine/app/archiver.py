@@ -20,7 +20,6 @@ from typing import Final
 
 from wallet_engine.app.gauging import gauged
 from wallet_engine.app.troubles import Tell
-from wallet_engine.domain.errors import ConfigError
 from wallet_engine.journal.archive import (
     ARCHIVED_NAME,
     Archived,
@@ -32,6 +31,7 @@ from wallet_engine.journal.archive import (
 from wallet_engine.journal.head import read_head
 from wallet_engine.journal.segments import fsync_directory, read_segment_header, segment_path
 from wallet_engine.journal.snapshots import SNAPSHOT_VERSION, list_snapshots, snapshots_directory
+from wallet_engine.telemetry.flags import check_archive_command
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -92,12 +92,9 @@ class Archiver:
     def __init__(self, journal: Path, command: str, metrics: Metrics, tell: Tell) -> None:
         """`tell` gets the reason why segments are not archived, "" when all is well.
 
-        Raises `ConfigError` when the command does not name the segment, and `Damaged`.
+        Raises `WrongUsage` when the command does not name the segment, and `Damaged`.
         """
-        if "%p" not in command and "%f" not in command:
-            raise ConfigError(
-                "--archive-command must say which segment: %p for its path, %f for its file name"
-            )
+        check_archive_command(command)
         self._journal = journal.resolve()
         self._command = command
         self._metrics = metrics

@@ -20,15 +20,15 @@ from wallet_engine.app.listening import Listening
 from wallet_engine.app.priority import take_priority
 from wallet_engine.app.running import (
     check_closed_door,
-    default_id,
     directory_options,
+    id_of,
     insecure_option,
     run,
 )
 from wallet_engine.app.troubles import Troubles
 from wallet_engine.app.versions import OWN_VERSIONS
 from wallet_engine.app.webhooks import webhooks_option
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage
 from wallet_engine.events.event import SOURCE_DEFAULT
 from wallet_engine.exports.kafka import read_settings
 from wallet_engine.follow.claims import Claims
@@ -40,7 +40,7 @@ from wallet_engine.journal.feed_client import CopyAddress, FeedClient
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.following import WHOLE, FollowerInfo
-from wallet_engine.telemetry.flags import database_option
+from wallet_engine.telemetry.flags import PORT, database_option
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 from wallet_engine.webhooks.outbox import EVENTS_KEPT_DAYS
@@ -74,7 +74,7 @@ log = get_logger(__name__)
 )
 @click.option("--follower-id", help="Name of this process in ZooKeeper.  [default: made from host and pid]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for metrics.")
-@click.option("--metrics-port", type=int, help=METRICS_PORT_HELP)
+@click.option("--metrics-port", type=PORT, help=METRICS_PORT_HELP)
 @webhooks_option
 @click.option(
     "--kafka-config",
@@ -130,7 +130,7 @@ def follow(
     listening = Listening.checked(host, metrics_port or 0, None)
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)
     if len(set(targets)) != len(targets):
-        raise ConfigError("--to names a sink twice")
+        raise WrongUsage("--to names a sink twice")
     librdkafka = {} if kafka_config is None else read_settings(kafka_config)
     take_priority(priority or default_priority(targets))
 
@@ -142,7 +142,7 @@ def follow(
             config = await asyncio.to_thread(directory.config)
             metrics = Metrics()
             watch_certificates(metrics)
-            name = follower_id or default_id("follower")
+            name = id_of(follower_id, "--follower-id", "follower")
             feed = _feed(directory, journal, name)
             around = Surroundings(
                 directory,

@@ -23,13 +23,14 @@ from wallet_engine.app.running import (
     check_closed_door,
     check_nodes,
     directory_options,
+    id_of,
     insecure_option,
     run,
 )
 from wallet_engine.app.snapshots import SnapshotSchedule
 from wallet_engine.app.stall_watch import StallWatch
 from wallet_engine.app.troubles import Troubles
-from wallet_engine.domain.errors import ConfigError, WalletError, text_of
+from wallet_engine.domain.errors import ConfigError, WalletError, WrongUsage, text_of
 from wallet_engine.domain.principals import PeerRole
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.peer_tls import peer_tls
@@ -41,7 +42,7 @@ from wallet_engine.recovery.join import check_may_join
 from wallet_engine.recovery.pruning import parse_keep
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import open_directory
-from wallet_engine.telemetry.flags import journal_disk_options
+from wallet_engine.telemetry.flags import PORT, journal_disk_options
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -75,8 +76,10 @@ log = get_logger(__name__)
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for services and other copies.")
 @advertise_option
-@click.option("--port", default=0, show_default=True, help="Port for receipts; 0 takes a free one.")
-@click.option("--metrics-port", type=int, help=METRICS_PORT_HELP)
+@click.option(
+    "--port", type=PORT, default=0, show_default=True, help="Port for receipts; 0 takes a free one."
+)
+@click.option("--metrics-port", type=PORT, help=METRICS_PORT_HELP)
 @journal_disk_options
 @insecure_option
 def journal(
@@ -104,11 +107,13 @@ def journal(
     The first copy of a cluster starts with the content of its directory. Each further one, with another --journal-id,
     catches up from the existing copies, and counts from then on. A copy that returns does the same.
     """
+    for flag, name in (("--journal-id", journal_id), ("--replaces", replaces)):
+        id_of(name, flag, "journal")
     listening = Listening.checked(host, port, advertise)
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)
     kept = parse_keep(keep) if keep else None
     if kept is not None and not archive_command:
-        raise ConfigError("--keep removes only what is archived: give --archive-command too")
+        raise WrongUsage("--keep removes only what is archived: give --archive-command too")
     _check_holder(journal_id)
 
     async def main(stop: asyncio.Event) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from wallet_engine.domain.addresses import join_address, split_address
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage, as_usage
 from wallet_engine.routing.model import check_address
 from wallet_engine.telemetry.logging import get_logger
 
@@ -43,7 +43,7 @@ class Listening:
         """Raises `ConfigError` for an address that cannot be listened on, or that others cannot reach."""
         listening = cls(_bare(host), port, advertise)
         if not 0 <= port <= 65535:
-            raise ConfigError(f"{listening} is not an address: --port is 0 to 65535")
+            raise WrongUsage(f"{listening} is not an address: --port is 0 to 65535")
         try:
             family = socket.getaddrinfo(listening.host, port, type=socket.SOCK_STREAM)[0][0]
             socket.create_server((listening.host, port), family=family).close()
@@ -90,9 +90,10 @@ def _as_given(advertise: str, port: int) -> str:
     has_port = colon and (host.endswith("]") or ":" not in host)
     # Without a port it is a name, an IPv4 address, or an IPv6 address with or without brackets.
     address = advertise if has_port else join_address(_bare(advertise), port)
-    check_address(address, "--advertise")
+    with as_usage():
+        check_address(address, "--advertise")
     if _is_every(split_address(address)[0]):
-        raise ConfigError(f"--advertise {advertise} is no address that others could reach")
+        raise WrongUsage(f"--advertise {advertise} is no address that others could reach")
     return address
 
 

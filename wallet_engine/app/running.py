@@ -18,7 +18,7 @@ from typing import Any, Final
 import click
 import uvloop
 
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, as_usage
 from wallet_engine.domain.principals import PeerRole
 from wallet_engine.journal import peer_tls
 from wallet_engine.redis_store import login
@@ -26,6 +26,7 @@ from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import check_settings
 from wallet_engine.routing import zookeeper_tls
 from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import check_name
 from wallet_engine.telemetry.descriptors import raise_limit
 from wallet_engine.telemetry.flags import credentials_options, peer_options, redis_options
 from wallet_engine.telemetry.logging import configure_logging, get_logger
@@ -122,8 +123,11 @@ def collect_rarely() -> None:
     gc.set_threshold(200_000, 20, 50)
 
 
-def default_id(kind: str) -> str:
-    """An id for a process that was not given one: host, kind and pid."""
+def id_of(given: str | None, flag: str, kind: str) -> str:
+    """The id of a process: that of the flag, or one made of host, kind and pid. Raises `WrongUsage`."""
+    if given is not None:
+        with as_usage():
+            return check_name(given, flag)
     return f"{socket.gethostname().split('.')[0]}-{kind}-{os.getpid()}"
 
 

@@ -17,8 +17,8 @@ from wallet_engine.app.registering import registering
 from wallet_engine.app.running import (
     check_closed_door,
     check_nodes,
-    default_id,
     directory_options,
+    id_of,
     insecure_option,
     run,
 )
@@ -26,7 +26,7 @@ from wallet_engine.app.tracing import Telling, otlp_option, told
 from wallet_engine.app.versions import OWN_VERSIONS
 from wallet_engine.app.webhooks import guarded_events, webhooks_option
 from wallet_engine.domain.addresses import split_address
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import WrongUsage
 from wallet_engine.domain.limits import ISSUED_AGE_MS_MAX
 from wallet_engine.domain.principals import PeerRole
 from wallet_engine.engine.horizons import Horizons
@@ -46,7 +46,7 @@ from wallet_engine.saga.open_ages import readings
 from wallet_engine.saga.sweeper import Sweeper
 from wallet_engine.service.history import GuardedHistory
 from wallet_engine.service.wallet import ClusterWallet
-from wallet_engine.telemetry.flags import database_option
+from wallet_engine.telemetry.flags import PORT, database_option
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -85,7 +85,7 @@ def certificates_of(cert: Path | None, key: Path | None, client_ca: Path | None)
     if cert is None and key is None and client_ca is None:
         return None
     if cert is None or key is None:
-        raise ConfigError("--tls-cert and --tls-key are given together, and --tls-client-ca only with them")
+        raise WrongUsage("--tls-cert and --tls-key are given together, and --tls-client-ca only with them")
     return Certificates(cert, key, client_ca)
 
 
@@ -93,7 +93,9 @@ def certificates_of(cert: Path | None, key: Path | None, client_ca: Path | None)
 @partial(directory_options, role=PeerRole.SERVICE)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @advertise_option
-@click.option("--port", default=8080, show_default=True, help="Port to listen on; 0 takes a free one.")
+@click.option(
+    "--port", type=PORT, default=8080, show_default=True, help="Port to listen on; 0 takes a free one."
+)
 @click.option("--service-id", help="Name of this process in ZooKeeper.  [default: made from host and pid]")
 @click.option(
     "--issued-age-s",
@@ -148,7 +150,7 @@ def serve(
     listening = Listening.checked(host, port, advertise)
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)
     certificates = certificates_of(tls_cert, tls_key, tls_client_ca)
-    name = service_id or default_id("api")
+    name = id_of(service_id, "--service-id", "api")
     look_up_age_ms = None if look_up_age_s is None else int(look_up_age_s * 1000)
     horizons = Horizons(int(issued_age_s * 1000), look_up_age_ms)
 

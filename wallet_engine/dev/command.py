@@ -14,11 +14,14 @@ from wallet_engine.dev.layout import (
 )
 from wallet_engine.dev.process import preempt_others, share_cores
 from wallet_engine.dev.supervisor import Supervisor
+from wallet_engine.domain.errors import as_usage
 from wallet_engine.domain.limits import (
     STREAM_ENTRIES_MAX,
     STREAM_ENTRIES_MAX_LEAST,
     STREAM_ENTRIES_MAX_MOST,
 )
+from wallet_engine.recovery.pruning import parse_keep
+from wallet_engine.routing.model import ClusterConfig
 from wallet_engine.telemetry.descriptors import raise_limit
 from wallet_engine.telemetry.flags import journal_disk_options
 
@@ -125,7 +128,11 @@ def dev(
         journal_flags.append(f"--archive-command={archive_command}")
     if restore_command:
         journal_flags.append(f"--restore-command={restore_command}")
+    if partitions is not None:
+        with as_usage():
+            ClusterConfig(partitions)
     if keep:
+        parse_keep(keep)
         journal_flags.append(f"--keep={keep}")
     Supervisor(
         DevOptions(

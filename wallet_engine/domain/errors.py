@@ -6,7 +6,11 @@
 `Outage`        the engine cannot do it now; its code says whether anything may have happened.
 `Corruption`    a bug or a damaged file: stops the partition or the process, is never retried.
 `ConfigError`   a setting is wrong; its text is the one line the operator reads.
+`WrongUsage`    the command line is wrong, which needs no look at the cluster.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class WalletError(Exception):
@@ -68,6 +72,19 @@ class NewerFormat(WalletError):
 
 class ConfigError(WalletError):
     """A setting or the environment is wrong; the text says in one line what to change."""
+
+
+class WrongUsage(ConfigError):
+    """The command line is wrong, whatever the state of the cluster is: exit status 2."""
+
+
+@contextmanager
+def as_usage() -> Iterator[None]:
+    """Raise a `ConfigError` of the block as `WrongUsage`: the block checks nothing but the command line."""
+    try:
+        yield
+    except ConfigError as error:
+        raise WrongUsage(str(error)) from None
 
 
 def text_of(error: BaseException) -> str:

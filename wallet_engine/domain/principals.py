@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage
 
 ID_LENGTH_MAX: Final = 64
 
@@ -50,9 +50,9 @@ class Principal(NamedTuple):
 def checked(role: str, name: str) -> Principal:
     """The principal. Raises `ConfigError` for an unknown role, or an id that is not valid in the URI."""
     if role not in {each.value for each in PeerRole}:
-        raise ConfigError(f"role {role[:80]!r} is none of {', '.join(PeerRole)}")
+        raise WrongUsage(f"role {role[:80]!r} is none of {', '.join(PeerRole)}")
     if not _id_match(name):
-        raise ConfigError(
+        raise WrongUsage(
             f"id {name[:80]!r} must be 1-{ID_LENGTH_MAX} of A-Z a-z 0-9 . _ - and not begin with a sign"
         )
     return Principal(PeerRole(role), name)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from wallet_engine.domain.errors import ConfigError, Outage
+from wallet_engine.domain.errors import ConfigError, Outage, WrongUsage, as_usage
 from wallet_engine.events.event import SOURCE_DEFAULT
 from wallet_engine.events.maker import Made, Maker, Start, from_first
 from wallet_engine.events.saved import Pace, save_book
@@ -49,8 +49,9 @@ def parse_target(target: str) -> Target:
     scheme, _, rest = target.partition("://")
     brokers, _, topic = rest.partition("/")
     if scheme != "kafka" or not brokers or not topic:
-        raise ConfigError(f"--to {target} is none such as kafka://broker:9092,broker:9092/topic")
-    check_name(topic, "topic")
+        raise WrongUsage(f"--to {target} is none such as kafka://broker:9092,broker:9092/topic")
+    with as_usage():
+        check_name(topic, "topic")
     return Target(brokers, topic)
 
 

@@ -28,7 +28,7 @@ from uuid import uuid4
 
 import msgspec
 
-from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
+from wallet_engine.domain.errors import Corruption, WalletError, WrongUsage
 from wallet_engine.events.event import Event
 from wallet_engine.events.maker import Maker, from_first
 from wallet_engine.events.saved import Pace, save_book
@@ -61,7 +61,7 @@ class ParquetSink:
         """`groups`: number of groups; partition p is in group p modulo `groups`. Raises `ConfigError`."""
         scheme, _, folder = target.partition(":")
         if scheme != "parquet" or not folder:
-            raise ConfigError(f"--to {target} is none such as parquet:/var/lib/wallet/events")
+            raise WrongUsage(f"--to {target} is none such as parquet:/var/lib/wallet/events")
         self._arrow = needed("pyarrow", "parquet", "--to parquet:")
         self._files = needed("pyarrow.parquet", "parquet", "--to parquet:")
         self._directory = Path(folder)

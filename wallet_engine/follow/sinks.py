@@ -8,7 +8,7 @@ from typing import Final
 
 from wallet_engine.deciding.origin import origin_of
 from wallet_engine.deciding.sink import OracleSink
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import WrongUsage
 from wallet_engine.events.event import SOURCE_DEFAULT
 from wallet_engine.exports.kafka import KafkaSink
 from wallet_engine.exports.parquet import ParquetSink
@@ -45,7 +45,7 @@ class Surroundings:
     def needed_database(self, sink: str) -> str:
         """The database's URL. Raises `ConfigError` without one."""
         if self.database is None:
-            raise ConfigError(f"--to {sink} needs --database postgresql://…")
+            raise WrongUsage(f"--to {sink} needs --database postgresql://…")
         return self.database
 
 
@@ -79,7 +79,7 @@ def _parquet(target: str, around: Surroundings) -> Sink:
 def _oracle(target: str, around: Surroundings) -> Sink:
     folder = target.partition(":")[2]
     if not folder:
-        raise ConfigError("--to oracle needs a folder for its checkpoints: --to oracle:DIR")
+        raise WrongUsage("--to oracle needs a folder for its checkpoints: --to oracle:DIR")
 
     async def ends() -> tuple[Mapping[int, int], bool]:
         answers = await around.feed.answers()
@@ -107,5 +107,5 @@ def make_sink(target: str, around: Surroundings) -> Sink:
     """The sink of one `--to`. Raises `ConfigError`."""
     maker = SINKS.get(target.partition(":")[0])
     if maker is None:
-        raise ConfigError(f"--to {target} is no sink: {', '.join(SINKS)}")
+        raise WrongUsage(f"--to {target} is no sink: {', '.join(SINKS)}")
     return maker(target, around)

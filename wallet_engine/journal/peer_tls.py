@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage
 from wallet_engine.domain.principals import PeerRole, Principal, principal_of
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.revoked import believe, revoked_serials
@@ -163,11 +163,11 @@ def use_flags(flags: MutableMapping[str, Any], role: PeerRole) -> None:
     mode = flags.pop("peer_tls", None)
     if ca is None and cert is None and key is None:
         if mode is not None:
-            raise ConfigError("--peer-tls is given with --peer-ca, --peer-cert and --peer-key")
+            raise WrongUsage("--peer-tls is given with --peer-ca, --peer-cert and --peer-key")
         use(None)
         return
     if ca is None or cert is None or key is None:
-        raise ConfigError("--peer-ca, --peer-cert and --peer-key are given together or not at all")
+        raise WrongUsage("--peer-ca, --peer-cert and --peer-key are given together or not at all")
     made = PeerTls(ca, cert, key, PeerMode(mode or PeerMode.REQUIRED))
     holder = made.principal()
     if holder.role is not role:

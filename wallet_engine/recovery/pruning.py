@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from wallet_engine.domain.errors import ConfigError, WalletError, text_of
+from wallet_engine.domain.errors import WalletError, WrongUsage, text_of
 from wallet_engine.journal.archive import archived_up_to
 from wallet_engine.journal.index import PartitionSpan, SegmentIndex
 from wallet_engine.journal.prune import sealed_index
@@ -44,7 +44,7 @@ class Keep:
 
 
 def parse_keep(text: str) -> Keep:
-    """`7d`, `12h`, `200GB`, `64GiB`, `1000000` (bytes). Raises `ConfigError`."""
+    """`7d`, `12h`, `200GB`, `64GiB`, `1000000` (bytes). Raises `WrongUsage`."""
     match = _keep_match(text)
     if match is not None:
         count, unit = int(match[1]), match[2]
@@ -52,7 +52,7 @@ def parse_keep(text: str) -> Keep:
             return Keep(text, ms=count * _UNITS_MS[unit])
         if unit in _UNITS_BYTES:
             return Keep(text, bytes=count * _UNITS_BYTES[unit])
-    raise ConfigError(
+    raise WrongUsage(
         f"--keep {text[:40]!r} is neither a duration such as 7d, 12h or 30m nor a size such as 500MB, 200GB or 64GiB"
     )
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import redis
 from redis.driver_info import DriverInfo
 
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import WrongUsage
 from wallet_engine.telemetry.client_tls import ClientTls
 from wallet_engine.telemetry.secrets import read_secret
 
@@ -99,9 +99,9 @@ def read_login(
 ) -> Login:
     """The login. Raises `ConfigError` for flags that do not fit together and files that cannot be used."""
     if user is not None and password_file is None:
-        raise ConfigError("--redis-user is given with --redis-password-file")
+        raise WrongUsage("--redis-user is given with --redis-password-file")
     if user is not None and (not user or not user.isprintable() or " " in user):
-        raise ConfigError(f"--redis-user {user!r} must be a name without spaces")
+        raise WrongUsage(f"--redis-user {user!r} must be a name without spaces")
     password = None
     if password_file is not None:
         password = read_secret(password_file, f"Redis password of {user or DEFAULT_USER}")

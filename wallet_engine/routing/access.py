@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from kazoo.security import ACL, READ_ACL_UNSAFE, make_digest_acl
 
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage
 from wallet_engine.routing.tree import NodeExists, NodeMissing, NotAllowed, Tree
 from wallet_engine.routing.zookeeper import Credentials, ZooKeeperTree
 from wallet_engine.telemetry.secrets import read_secret
@@ -54,9 +54,9 @@ def read_credentials(user: str | None, password_file: Path | None) -> Credential
     if user is None and password_file is None:
         return None
     if user is None or password_file is None:
-        raise ConfigError("--zookeeper-user and --zookeeper-password-file are given together or not at all")
+        raise WrongUsage("--zookeeper-user and --zookeeper-password-file are given together or not at all")
     if not user or ":" in user:
-        raise ConfigError(f"--zookeeper-user {user!r} must be a name without a colon")
+        raise WrongUsage(f"--zookeeper-user {user!r} must be a name without a colon")
     return Credentials(user, read_secret(password_file, f"password of {user}"))
 
 

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from wallet_engine.domain.errors import ConfigError, WalletError
+from wallet_engine.domain.errors import ConfigError, WalletError, WrongUsage, as_usage
 from wallet_engine.domain.limits import API_KEYS_BYTES_MAX, API_KEYS_MAX
 from wallet_engine.domain.patterns import covers, is_pattern, is_system_pattern
 from wallet_engine.routing.model import check_name, decode
@@ -136,21 +136,22 @@ def rotated(key: ApiKey, old_ends_ms: int) -> tuple[ApiKey, str]:
 
 def check_key(key: ApiKey, *, system_accounts: tuple[str, ...]) -> ApiKey:
     """The key; raises `ConfigError` for an invalid name or grant."""
-    check_name(key.name, "name of a key")
+    with as_usage():
+        check_name(key.name, "name of a key")
     for pattern in key.accounts:
         if not is_pattern(pattern):
-            raise ConfigError(f"--accounts {pattern[:80]!r} is no pattern such as shop-*, or one account")
+            raise WrongUsage(f"--accounts {pattern[:80]!r} is no pattern such as shop-*, or one account")
     for pattern in key.system:
         if not is_system_pattern(pattern):
-            raise ConfigError(f"--system {pattern[:80]!r} is no system account such as @fees or @bank:*")
+            raise WrongUsage(f"--system {pattern[:80]!r} is no system account such as @fees or @bank:*")
         if not any(covers(listed, pattern) for listed in system_accounts):
             raise ConfigError(
                 f"--system {pattern} is no system account of this cluster: {', '.join(system_accounts)}"
             )
     if max(len(key.accounts), len(key.system)) > _PATTERNS_MAX:
-        raise ConfigError(f"a key has at most {_PATTERNS_MAX} patterns")
+        raise WrongUsage(f"a key has at most {_PATTERNS_MAX} patterns")
     if key.system and key.role != Role.TREASURY:
-        raise ConfigError(f"--system is for the role treasury, not {key.role}")
+        raise WrongUsage(f"--system is for the role treasury, not {key.role}")
     return key
 
 

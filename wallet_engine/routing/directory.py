@@ -31,7 +31,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
-from wallet_engine.domain.errors import ConfigError, Corruption, WalletError
+from wallet_engine.domain.errors import ConfigError, Corruption, WalletError, WrongUsage
 from wallet_engine.routing.accepted import Accepted
 from wallet_engine.routing.access import check_known
 from wallet_engine.routing.api_keys import ApiKeys
@@ -392,9 +392,9 @@ def open_directory(
         return Directory(tree)
     if map_file and not zookeeper:
         if credentials is not None:
-            raise ConfigError("--zookeeper-user says nothing about a map file: the file's own permissions do")
+            raise WrongUsage("--zookeeper-user says nothing about a map file: the file's own permissions do")
         return Directory(FileTree(map_file))
-    raise ConfigError("give either --zookeeper host:port,… or --map-file FILE")
+    raise WrongUsage("give either --zookeeper host:port,… or --map-file FILE")
 
 
 def on_loop(loop: AbstractEventLoop, callback: Callable[[*Ts], object]) -> Callable[[*Ts], None]:

@@ -26,7 +26,7 @@ from kazoo.protocol.states import KazooState
 from kazoo.retry import KazooRetry
 from kazoo.security import ACL, CREATOR_ALL_ACL, OPEN_ACL_UNSAFE, READ_ACL_UNSAFE
 
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage
 from wallet_engine.routing.tree import (
     LOCK_TIMEOUT_S,
     HeldLock,
@@ -104,7 +104,7 @@ class ZooKeeperTree(WatchingTree):
         try:
             self._client = self._new_client()
         except ValueError:
-            raise ConfigError(f"--zookeeper {hosts!r} must be host:port,host:port,…") from None
+            raise WrongUsage(f"--zookeeper {hosts!r} must be host:port,host:port,…") from None
         self._client.start_async()
         first_s = timeout_s if "," in hosts else 0.0
         if not self._up.wait(first_s + min(timeout_s, OPEN_WAIT_S_MAX)):

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage
 from wallet_engine.domain.principals import PeerRole, Principal, principal_of_uris
 from wallet_engine.telemetry.revoked import revoked_serials
 from wallet_engine.telemetry.secrets import check_secret_file
@@ -284,7 +284,7 @@ def _host(host: str) -> x509.GeneralName:
     except ValueError:
         pass
     if not host or not host.isascii() or any(sign in host for sign in " /:@"):
-        raise ConfigError(f"--hosts: {host[:80]!r} is neither a name nor an address")
+        raise WrongUsage(f"--hosts: {host[:80]!r} is neither a name nor an address")
     return x509.DNSName(host)
 
 

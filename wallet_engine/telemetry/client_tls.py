@@ -4,7 +4,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage
 from wallet_engine.telemetry.revoked import hold_to_list
 from wallet_engine.telemetry.secrets import check_secret_file
 
@@ -34,9 +34,9 @@ class ClientTls:
         """
         flag = f"--{server.lower()}"
         if (self.cert is None) != (self.key is None):
-            raise ConfigError(f"{flag}-cert and {flag}-key are given together or not at all")
+            raise WrongUsage(f"{flag}-cert and {flag}-key are given together or not at all")
         if self.cert is not None and self.ca is None:
-            raise ConfigError(f"{flag}-cert needs {flag}-ca, the authority of {server}")
+            raise WrongUsage(f"{flag}-cert needs {flag}-ca, the authority of {server}")
         if self.key is not None:
             check_secret_file(self.key)
         try:

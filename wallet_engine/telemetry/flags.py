@@ -23,13 +23,15 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import click
 
-from wallet_engine.domain.errors import ConfigError, WalletError
+from wallet_engine.domain.errors import WalletError, WrongUsage
 from wallet_engine.telemetry.lean import uncollected, without
 from wallet_engine.telemetry.secrets import read_secret
 
 ENVIRONMENT_PREFIX: Final = "WALLET"
 _is_service_link: Final = re.compile(r"(?:tcp|udp|sctp)://.+:[0-9]+\Z").match
 _is_host: Final = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:]*)(?::[0-9]{0,5})?\Z").match
+
+PORT: Final = click.IntRange(0, 65535)
 
 SEGMENT_BYTES_MIN: Final = 4096
 SEGMENT_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -187,6 +189,7 @@ def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--archive-command",
             metavar="COMMAND",
+            callback=lambda _context, _param, command: check_archive_command(command),
             help="Shell command that archives each sealed segment: %p is its path, quoted if need be, %f its name in "
             "the archive, %j the id of its copy, %% a percent sign. Exit status 0 means archived; otherwise it is "
             "run again, for ever. It must not replace an archived file by a different one.  [default: none]",
@@ -218,6 +221,13 @@ def journal_disk_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def check_archive_command(command: str | None) -> str | None:
+    """The command of `--archive-command`. Raises `WrongUsage` when it does not say which segment."""
+    if command and "%p" not in command and "%f" not in command:
+        raise WrongUsage("--archive-command must say which segment: %p for its path, %f for its file name")
+    return command
+
+
 def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--database` and `--database-password-file`. The command gets `database`: a URL with password, or None."""
 
@@ -245,23 +255,23 @@ def database_url(url: str | None, password_file: Path | None) -> str | None:
     """The URL with the password from the file. Raises `ConfigError`, also for a password in a command line."""
     if url is None:
         if password_file is not None:
-            raise ConfigError("--database-password-file needs --database")
+            raise WrongUsage("--database-password-file needs --database")
         return None
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ConfigError(f"--database is no URL: {error}") from None
+        raise WrongUsage(f"--database is no URL: {error}") from None
     if parts.scheme not in ("postgresql", "postgres"):
-        raise ConfigError("--database must be a URL such as postgresql://user@host:5432/name")
+        raise WrongUsage("--database must be a URL such as postgresql://user@host:5432/name")
     userinfo, _, hosts = parts.netloc.rpartition("@")
     if not all(map(_is_host, hosts.split(","))):  # several hosts: the nodes of one PostgreSQL cluster
-        raise ConfigError(
+        raise WrongUsage(
             "--database has no valid HOST:PORT; in a password, characters such as / and @ must be %2F and %40"
         )
     context = click.get_current_context(silent=True)
     source = None if context is None else context.get_parameter_source("database")
     if parts.password is not None and source is click.core.ParameterSource.COMMANDLINE:
-        raise ConfigError(
+        raise WrongUsage(
             "--database has a password in it, which everybody on this machine can read: "
             "put it into --database-password-file, or the URL into WALLET_DATABASE"
         )
@@ -292,9 +302,14 @@ def write_anything() -> None:
 
 @contextmanager
 def one_line_failures() -> Iterator[None]:
-    """Turn a `WalletError` into one line on standard error and exit status 1, without a traceback."""
+    """Turn a `WalletError` into one line on standard error, without a traceback.
+
+    The exit status is 1, after `WrongUsage` 2.
+    """
     try:
         yield
+    except WrongUsage as error:
+        raise click.UsageError(" ".join(str(error).split())) from error
     except WalletError as error:
         raise click.ClickException(" ".join(str(error).split())) from error
 

@@ -75,32 +75,35 @@ def test_balance(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "said", "status"),
     [
-        (("nobody", "USD"), "nobody has no USD account in partition"),
-        ((ALICE, "EUR"), f"{ALICE} has no EUR account in partition 0"),
-        ((ALICE, "USD", "--at", "0"), "at seq 0"),
+        (("nobody", "USD"), "nobody has no USD account in partition", 1),
+        ((ALICE, "EUR"), f"{ALICE} has no EUR account in partition 0", 1),
+        ((ALICE, "USD", "--at", "0"), "at seq 0", 2),
         (
             (ALICE, "USD", "--at", "2026-11-21T09:59:59"),
             "at 2026-11-21T09:59:59.000Z: the first entry is of 2026-11-21T10:00:00.000Z",
+            1,
         ),
-        ((ALICE, "USD", "--at", "2099-01-01"), "2099-01-01T00:00:00.000Z is in the future, it is 20"),
-        (("@bank", "USD", "--at", "2099-01-01"), "leave out --at for the present balance"),
-        ((ALICE, "USD", "--at", "5"), f"partition 0 ({ALICE}) ends at seq 4"),
-        ((ALICE, "USD", "--at", "teatime"), "neither a sequence number"),
-        ((ALICE, "USD", "--at", "2026-02-30"), "neither a sequence number"),
-        (("@bank", "USD", "--at", "2"), "give a time to --at"),
-        (("@bank", "EUR"), "no EUR ever moved on @bank"),
-        (("@transit", "USD", "--at", "2026-11-21T10:00:03Z"), "no USD ever moved on @transit at 2026"),
-        (("no/slash", "USD"), "ACCOUNT must be 1-64 characters"),
-        (("a" * 65, "USD"), "ACCOUNT must be 1-64 characters"),
-        ((ALICE, "usd"), "currency must be an upper-case ISO 4217 code"),
-        ((ALICE, "XXX"), "currency must be an upper-case ISO 4217 code"),
-        ((ALICE, "USD", "--journal", "/nowhere"), "/nowhere is not a journal directory"),
+        ((ALICE, "USD", "--at", "2099-01-01"), "2099-01-01T00:00:00.000Z is in the future, it is 20", 1),
+        (("@bank", "USD", "--at", "2099-01-01"), "leave out --at for the present balance", 1),
+        ((ALICE, "USD", "--at", "5"), f"partition 0 ({ALICE}) ends at seq 4", 1),
+        ((ALICE, "USD", "--at", "teatime"), "neither a sequence number", 2),
+        ((ALICE, "USD", "--at", "2026-02-30"), "neither a sequence number", 2),
+        (("@bank", "USD", "--at", "2"), "give a time to --at", 2),
+        (("@bank", "EUR"), "no EUR ever moved on @bank", 1),
+        (("@transit", "USD", "--at", "2026-11-21T10:00:03Z"), "no USD ever moved on @transit at 2026", 1),
+        (("no/slash", "USD"), "ACCOUNT must be 1-64 characters", 2),
+        (("a" * 65, "USD"), "ACCOUNT must be 1-64 characters", 2),
+        ((ALICE, "usd"), "currency must be an upper-case ISO 4217 code", 2),
+        ((ALICE, "XXX"), "currency must be an upper-case ISO 4217 code", 2),
+        ((ALICE, "USD", "--journal", "/nowhere"), "/nowhere is not a journal directory", 1),
     ],
 )
-def test_bad_input_is_one_line(cluster: tuple[Path, MadeJournal], words: tuple[str, ...], said: str) -> None:
-    assert said in refusal(admin("balance", "--map-file", cluster[0], *words))
+def test_bad_input_is_one_line(
+    cluster: tuple[Path, MadeJournal], words: tuple[str, ...], said: str, status: int
+) -> None:
+    assert said in refusal(admin("balance", "--map-file", cluster[0], *words), status)
 
 
 def test_a_failure_is_a_document_too(cluster: tuple[Path, MadeJournal]) -> None:

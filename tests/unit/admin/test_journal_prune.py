@@ -123,7 +123,7 @@ def test_an_archive_that_is_not_whole_is_found(
 
 
 def test_verify_of_an_archive_needs_to_know_how_to_read_it(made: Path) -> None:
-    said = refusal(admin("journal", "verify", "--archive", made))
+    said = refusal(admin("journal", "verify", "--archive", made), 2)
     assert said == "--archive reads the archive: give --restore-command"
 
 

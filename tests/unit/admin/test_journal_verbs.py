@@ -83,18 +83,20 @@ def test_cat_prints_what_was_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "said", "status"),
     [
-        (("--partition", "2"), "there is no partition 2: they are 0 to 1"),
-        (("--partition", "1", "--account", ANN), f"{ANN} is in partition 0, not 1"),
-        (("--since", "3"), "add --partition or --account"),
-        (("--since", "tomorrow"), "neither a sequence number"),
-        (("--account", "a b"), "ACCOUNT must be 1-64 characters"),
-        (("--journal", "/tmp"), "is not a journal directory"),
+        (("--partition", "2"), "there is no partition 2: they are 0 to 1", 1),
+        (("--partition", "1", "--account", ANN), f"{ANN} is in partition 0, not 1", 1),
+        (("--since", "3"), "add --partition or --account", 2),
+        (("--since", "tomorrow"), "neither a sequence number", 2),
+        (("--account", "a b"), "ACCOUNT must be 1-64 characters", 2),
+        (("--journal", "/tmp"), "is not a journal directory", 1),
     ],
 )
-def test_cat_refuses(made: MadeJournal, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
-    assert said in refusal(admin("journal", "cat", *flags(tmp_path), *words))
+def test_cat_refuses(
+    made: MadeJournal, tmp_path: Path, words: tuple[str, ...], said: str, status: int
+) -> None:
+    assert said in refusal(admin("journal", "cat", *flags(tmp_path), *words), status)
 
 
 def test_where_there_is_nothing_it_says_so(tmp_path: Path, made: MadeJournal) -> None:

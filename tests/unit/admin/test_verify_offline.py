@@ -121,20 +121,20 @@ def test_an_entry_with_right_hashes_that_did_not_happen(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "said", "status"),
     [
-        (("--offline", "--journal", "{tmp}/none"), "is not a journal directory"),
-        (("--offline", "--journal", "{tmp}"), "is not a journal directory"),
-        (("--offline",), "give either --zookeeper host:port,… or --map-file FILE"),
-        ((), "give either --zookeeper host:port,… or --map-file FILE"),
-        (("--map-file", "{tmp}/map.json"), "there is no initialised cluster, run wallet-admin init"),
-        (("--map-file", "{tmp}/a.json", "--zookeeper", "h:1"), "give either --zookeeper"),
-        (("--map-file", "{tmp}/none/a/map.json"), "run wallet-admin init"),
+        (("--offline", "--journal", "{tmp}/none"), "is not a journal directory", 1),
+        (("--offline", "--journal", "{tmp}"), "is not a journal directory", 1),
+        (("--offline",), "give either --zookeeper host:port,… or --map-file FILE", 2),
+        ((), "give either --zookeeper host:port,… or --map-file FILE", 2),
+        (("--map-file", "{tmp}/map.json"), "there is no initialised cluster, run wallet-admin init", 1),
+        (("--map-file", "{tmp}/a.json", "--zookeeper", "h:1"), "give either --zookeeper", 2),
+        (("--map-file", "{tmp}/none/a/map.json"), "run wallet-admin init", 1),
     ],
 )
-def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], said: str, status: int) -> None:
     result = admin("verify", *(word.format(tmp=tmp_path) for word in words))
-    assert said in refusal(result)
+    assert said in refusal(result, status)
 
 
 def test_without_redis_the_way_out_is_named(

@@ -17,10 +17,15 @@ def test_help_names_the_options(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--door", "window"], ["--workload", "none"], ["--batch", "0"], ["--accounts", "1"]]
+    "words",
+    [
+        *(["run", "--door", "window"], ["run", "--workload", "none"], ["run", "--batch", "0"]),
+        *(["run", "--accounts", "1"], ["run", "--partitions", "48"], ["move", "--partitions", "48"]),
+        *(["scale", "--node-gb", "-1"], ["scale", "--million-accounts", "0"]),
+    ],
 )
 def test_wrong_usage_exits_2(words: list[str]) -> None:
-    assert CliRunner().invoke(main, ["run", *words]).exit_code == 2
+    assert CliRunner().invoke(main, words).exit_code == 2
 
 
 def without(module: str, code: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from wallet_engine.admin.proof.fold import JournalFold
 from wallet_engine.domain.entry import parse_header
-from wallet_engine.domain.errors import ConfigError, Corruption
+from wallet_engine.domain.errors import ConfigError, Corruption, WrongUsage
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.money import format_amount
 from wallet_engine.journal.reader import index_of_segment, read
@@ -60,8 +60,8 @@ class PastBalance:
     pending_minor: int = 0
 
 
-def parse_at(text: str) -> AtSeq | AtTime:
-    """A sequence number (digits) or a time (RFC 3339; UTC without an offset). Raises `ConfigError`."""
+def parse_at(text: str, flag: str = "--at") -> AtSeq | AtTime:
+    """A sequence number (digits) or a time (RFC 3339; UTC without an offset). Raises `WrongUsage`."""
     if _seq_match(text):
         return AtSeq(int(text))
     try:
@@ -72,8 +72,8 @@ def parse_at(text: str) -> AtSeq | AtTime:
             instant = instant.replace(tzinfo=UTC)
         since = instant.astimezone(UTC) - _EPOCH  # raises for times that have no date in UTC
     except (ValueError, OverflowError):
-        raise ConfigError(
-            f"--at {text!r} is neither a sequence number (120) nor a time (2026-11-21T10:00:00Z)"
+        raise WrongUsage(
+            f"{flag} {text!r} is neither a sequence number (120) nor a time (2026-11-21T10:00:00Z)"
         ) from None
     return AtTime(since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000)
 
@@ -104,7 +104,7 @@ def check_moment(journal: Path, at: AtSeq | AtTime | None, *, live: bool) -> Non
         return
     if isinstance(at, AtSeq):
         if at.seq == 0:
-            raise ConfigError("there is nothing at seq 0: the first entry of a partition has 1")
+            raise WrongUsage("there is nothing at seq 0: the first entry of a partition has 1")
         return
     now_ms = time.time_ns() // 1_000_000
     if live and at.time_ms <= now_ms:
@@ -158,7 +158,7 @@ def past_balance(
     """
     if is_system(account):
         if isinstance(at, AtSeq):
-            raise ConfigError(
+            raise WrongUsage(
                 f"{account} is a system account, part of every partition: it has no sequence "
                 f"number, give a time to --at"
             )

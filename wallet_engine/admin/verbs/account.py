@@ -22,7 +22,7 @@ from wallet_engine.admin.tracing.telling import (
     outcome_text,
 )
 from wallet_engine.domain.entry import Entry
-from wallet_engine.domain.errors import ConfigError, InvalidInput
+from wallet_engine.domain.errors import ConfigError, InvalidInput, WrongUsage
 from wallet_engine.domain.ids import check_account_id, is_system
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.oracle_state import Flags
@@ -98,7 +98,7 @@ def account(session: Session, account_id: str, entries: int, journal: Path | Non
     try:
         check_account_id(account_id, "ACCOUNT")
     except InvalidInput as error:
-        raise ConfigError(error.detail) from None
+        raise WrongUsage(error.detail) from None
     if is_system(account_id):
         raise ConfigError(
             f"{account_id} is in every partition: ask wallet-admin balance {account_id} CURRENCY"

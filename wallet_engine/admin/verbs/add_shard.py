@@ -13,7 +13,7 @@ from wallet_engine.admin.newcomers import asked, check_newcomer
 from wallet_engine.admin.nodes import look_at_all
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.waiting import wait_until
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, as_usage
 from wallet_engine.redis_store.membership import (
     Membership,
     check_can_follow,
@@ -53,9 +53,10 @@ def add_shard(session: Session, name: str, nodes: tuple[str, ...]) -> None:
       wallet-admin --zookeeper zk1:2181 add-shard s4 10.0.0.8:6379 10.0.0.9:6379 --dry-run
       wallet-admin --zookeeper zk1:2181 add-shard s4 10.0.0.8:6379 10.0.0.9:6379 --yes
     """
+    with as_usage():
+        shard = Shard(name, nodes)
     with session.directory() as directory:
         cluster = Cluster.look(directory)
-        shard = Shard(name, nodes)
         if name in cluster.shards:
             raise ConfigError(f"there is a shard {name} already: {', '.join(cluster.shards[name].nodes)}")
         by_name([*cluster.shards.values(), shard])

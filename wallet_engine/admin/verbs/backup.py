@@ -21,7 +21,7 @@ from wallet_engine.admin.tree_file import (
 )
 from wallet_engine.admin.tree_file import restore as restore_tree
 from wallet_engine.admin.verbs.protect import Users, restrict, roles_of, service_options
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, as_usage
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import PartitionMap, check_name
 from wallet_engine.routing.moves import MOVES
@@ -119,14 +119,15 @@ def restore(
       wallet-admin --zookeeper zk1:2181 restore /backup/wallet-tree-2026-11-21.json
       wallet-admin --zookeeper zk1:2181 restore /backup/wallet-tree-2026-11-21.json --journal-copies j1,j2,j4
     """
-    taken = read_backup(file)
+    stated = _stated(journal_copies)
+    shards = tuple(map(parse_shard, shard))
     roles = roles_of(session, users)
+    taken = read_backup(file)
     with session.directory() as directory:
         present = _present_map(directory, replace)
-        stated = _stated(journal_copies)
         if stated is None and directory.members().version < 0:
             _wait_for_copies(directory, taken)
-        plan_ = plan_restoration(directory, taken, map(parse_shard, shard), present, stated)
+        plan_ = plan_restoration(directory, taken, shards, present, stated)
         document = _document(plan_, taken.made_ms)
         plan = Plan(
             f"restore the tree of {time_text(taken.made_ms)}",
@@ -161,10 +162,11 @@ def _present_map(directory: Directory, replace: bool) -> PartitionMap | None:
 
 
 def _stated(journal_copies: str | None) -> tuple[str, ...] | None:
-    """The names in `--journal-copies`. Raises `ConfigError`."""
+    """The names in `--journal-copies`. Raises `WrongUsage`."""
     if journal_copies is None:
         return None
-    return tuple(check_name(name, "journal id") for name in journal_copies.split(","))
+    with as_usage():
+        return tuple(check_name(name, "journal id") for name in journal_copies.split(","))
 
 
 def _wait_for_copies(directory: Directory, taken: Backup) -> None:

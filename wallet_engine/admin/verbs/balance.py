@@ -16,7 +16,7 @@ from wallet_engine.admin.proof.past_balance import (
     time_text,
 )
 from wallet_engine.admin.session import Session, admin_command
-from wallet_engine.domain.errors import ConfigError, InvalidInput
+from wallet_engine.domain.errors import InvalidInput, WrongUsage
 from wallet_engine.domain.ids import check_account_id
 from wallet_engine.domain.money import check_currency, format_amount
 
@@ -50,7 +50,7 @@ def balance(session: Session, account: str, currency: str, at: str | None, journ
         check_account_id(account, "ACCOUNT")
         check_currency(currency)
     except InvalidInput as error:
-        raise ConfigError(error.detail) from None
+        raise WrongUsage(error.detail) from None
     moment = None if at is None else parse_at(at)
     with session.directory() as directory:
         partitions = directory.config().partitions

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage
 from wallet_engine.domain.paths import path_text
 from wallet_engine.domain.principals import PeerRole, checked
 from wallet_engine.telemetry.authority import (
@@ -67,7 +67,7 @@ def ca() -> None:
 def init(directory: Path, name: str, days: int, json: bool) -> None:
     """Make an authority in DIRECTORY. An existing one is not changed."""
     if not 0 < len(name) <= 64:
-        raise ConfigError("--name has 1 to 64 characters")
+        raise WrongUsage("--name has 1 to 64 characters")
     made = Authority.create(directory, name, days)
     text = path_text(directory)
     _answer(
@@ -201,12 +201,12 @@ def revoke(
       wallet-admin ca issue service api-1 --ca ca --renew
       wallet-admin ca revoke --ca ca --cert stolen.pem
     """
+    if (role is None) != (name is None) or (role is not None and file is not None):
+        raise WrongUsage("give ROLE and ID, or --cert FILE, or neither for a list without new certificates")
+    principal = None if role is None or name is None else str(checked(role, name))
     found = Authority(folder)
     serials: set[int] = set()
-    if (role is None) != (name is None) or (role is not None and file is not None):
-        raise ConfigError("give ROLE and ID, or --cert FILE, or neither for a list without new certificates")
-    if role is not None and name is not None:
-        principal = str(checked(role, name))
+    if principal is not None:
         serials = {int(row.serial, 16) for row in found.issued() if row.principal == principal}
         if not serials:
             raise ConfigError(

@@ -11,7 +11,7 @@ from wallet_engine.admin.forming import Standing, standing_of
 from wallet_engine.admin.placement import needed_slots, parse_shard
 from wallet_engine.admin.session import Plan, Session, changing_command, plain_table
 from wallet_engine.domain.addresses import split_address
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, as_usage
 from wallet_engine.redis_store.forming import Member, form_cluster, look
 from wallet_engine.redis_store.greeting import hindrance_at
 from wallet_engine.redis_store.membership import check_can_follow
@@ -44,7 +44,11 @@ def cluster() -> None:
     help="A primary and its replicas, the primary first; once per shard, in the same order as for init.",
 )
 @click.option(
-    "--partitions", type=int, default=64, show_default=True, help="As for init; can never be changed."
+    "--partitions",
+    type=int,
+    default=64,
+    show_default=True,
+    help="As for init; can never be changed.",
 )
 def form(session: Session, texts: tuple[str, ...], partitions: int) -> None:
     """Make one Redis Cluster of empty nodes, with the slots where init wants them.
@@ -61,8 +65,9 @@ def form(session: Session, texts: tuple[str, ...], partitions: int) -> None:
       wallet-admin cluster form --shard s1=10.0.0.1:6379,10.0.0.2:6380 --shard s2=10.0.0.2:6379,10.0.0.1:6380
       wallet-admin cluster form --shard 127.0.0.1:7001 --partitions 16 --yes --json
     """
-    ClusterConfig(partitions)
-    shards = list(by_name(_named(text, number) for number, text in enumerate(texts, 1)).values())
+    with as_usage():
+        ClusterConfig(partitions)
+        shards = list(by_name(_named(text, number) for number, text in enumerate(texts, 1)).values())
     placement = spread(partitions, [shard.name for shard in shards])
     wanted = [needed_slots(placement, shard.name) for shard in shards]
     _wait_answers([address for shard in shards for address in shard.nodes])

@@ -10,7 +10,7 @@ from wallet_engine.admin.audit_log import audit_records
 from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
 from wallet_engine.admin.settings import Setting, changed, check_safe, settings_of, write
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage, as_usage
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.flags import VerbGroup
 
@@ -43,7 +43,7 @@ def get(session: Session, name: str | None) -> None:
         settings = settings_of(directory.config())
     chosen = [setting for setting in settings if name in (None, setting.name)]
     if not chosen:
-        raise ConfigError(f"there is no setting {name}: {', '.join(setting.name for setting in settings)}")
+        raise WrongUsage(f"there is no setting {name}: {', '.join(setting.name for setting in settings)}")
 
     def show(console: Console) -> None:
         for setting in chosen:
@@ -83,7 +83,8 @@ def set_(session: Session, name: str, value: str) -> None:
     name = name.replace("_", "-")
     with session.directory() as directory:
         old = directory.config()
-        new = changed(old, name, value)
+        with as_usage():
+            new = changed(old, name, value)
         before, after = (
             next(setting.value for setting in settings_of(config) if setting.name == name)
             for config in (old, new)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from wallet_engine.admin.service_calls import ask_service
 from wallet_engine.admin.session import Plan, Session, changing_command
-from wallet_engine.domain.errors import ConfigError, InvalidInput
+from wallet_engine.domain.errors import ConfigError, InvalidInput, WrongUsage
 from wallet_engine.domain.ids import check_account_id, is_system
 
 
@@ -49,7 +49,7 @@ def _flag(session: Session, account: str, action: str, status: str) -> None:
     try:
         check_account_id(account, "ACCOUNT")
     except InvalidInput as error:
-        raise ConfigError(error.detail) from None
+        raise WrongUsage(error.detail) from None
     if is_system(account):
         raise ConfigError(f"{account} is a system account: it cannot be frozen")
     caller = session.caller()

@@ -20,7 +20,7 @@ from wallet_engine.admin.session import (
     plain_console,
     plain_table,
 )
-from wallet_engine.domain.errors import ConfigError, WalletError, text_of
+from wallet_engine.domain.errors import ConfigError, WalletError, WrongUsage, text_of
 from wallet_engine.history.clearing import clear
 from wallet_engine.history.database import check_version, connected, migrate, ms_of, version_of
 from wallet_engine.history.sink import SINK
@@ -48,7 +48,7 @@ def history() -> None:
 
 def _needed(database: str | None) -> str:
     if database is None:
-        raise ConfigError("give --database postgresql://user@host:5432/name, or set WALLET_DATABASE")
+        raise WrongUsage("give --database postgresql://user@host:5432/name, or set WALLET_DATABASE")
     return database
 
 

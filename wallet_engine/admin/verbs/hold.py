@@ -12,7 +12,7 @@ from wallet_engine.admin.nodes import primary_of_partition
 from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.admin.tracing.open_entries import remembered
-from wallet_engine.domain.errors import ConfigError, Corruption, InvalidInput
+from wallet_engine.domain.errors import ConfigError, Corruption, InvalidInput, WrongUsage
 from wallet_engine.domain.holds import COUNT, ENDED, NOBODY, STATUS_WORDS, Hold, field_of, parse_hold
 from wallet_engine.domain.ids import (
     check_account_id,
@@ -51,7 +51,7 @@ def hold(session: Session, hold_id: str, account_id: str) -> None:
     try:
         packed = pack_transaction_id(check_transaction_id(hold_id))
     except InvalidInput as error:
-        raise ConfigError(error.detail.replace("transaction_id", "ID")) from None
+        raise WrongUsage(error.detail.replace("transaction_id", "ID")) from None
     with session.directory() as directory:
         client, keys = _partition(directory, account_id)
         with client:
@@ -96,7 +96,7 @@ def _partition(directory: Directory, account_id: str) -> "tuple[redis.Redis, Par
     try:
         check_account_id(account_id, "ACCOUNT")
     except InvalidInput as error:
-        raise ConfigError(error.detail) from None
+        raise WrongUsage(error.detail) from None
     if is_system(account_id):
         raise ConfigError(f"{account_id} is a system account, which cannot have holds")
     count = directory.config().partitions

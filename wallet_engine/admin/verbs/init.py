@@ -11,7 +11,7 @@ from wallet_engine.admin.nodes import look_at_all, memory_text, slots_text
 from wallet_engine.admin.placement import PlannedShard, parse_shard, plan_shards
 from wallet_engine.admin.session import Plan, Session, changing_command, plain_table, show_table
 from wallet_engine.admin.verbs.protect import Users, restrict, roles_of, service_options
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage, as_usage
 from wallet_engine.redis_store.topology import check_settings, connect
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, by_name, spread
 from wallet_engine.telemetry.loopback import is_loopback
@@ -29,7 +29,11 @@ _HOUR_MS = 3600 * 1000
     help="A Redis primary and its replicas, in any order; once per shard.",
 )
 @click.option(
-    "--partitions", type=int, default=64, show_default=True, help="A power of two; can never be changed."
+    "--partitions",
+    type=int,
+    default=64,
+    show_default=True,
+    help="A power of two; can never be changed.",
 )
 @click.option(
     "--retention-hours",
@@ -80,10 +84,11 @@ def init(
       wallet-admin init --map-file map.json --shard s1=127.0.0.1:7001 --partitions 16 --yes --json
     """
     if retention_hours < 24:
-        raise ConfigError(f"--retention-hours must be at least 24: {retention_hours}")
+        raise WrongUsage(f"--retention-hours must be at least 24: {retention_hours}")
     roles = roles_of(session, users)
-    config = ClusterConfig(partitions, retention_hours * _HOUR_MS, journal_quorum)
-    shards = tuple(by_name(map(parse_shard, shard)).values())
+    with as_usage():
+        config = ClusterConfig(partitions, retention_hours * _HOUR_MS, journal_quorum)
+        shards = tuple(by_name(map(parse_shard, shard)).values())
     placement = spread(partitions, [shard.name for shard in shards])
     with session.directory() as directory:
         if directory.initialised:

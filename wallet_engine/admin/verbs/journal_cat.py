@@ -20,7 +20,7 @@ from wallet_engine.admin.tracing.telling import (
     outcome_text,
 )
 from wallet_engine.domain.entry import Entry, parse_entry, parse_header
-from wallet_engine.domain.errors import ConfigError, InvalidInput, WalletError
+from wallet_engine.domain.errors import ConfigError, InvalidInput, WalletError, WrongUsage
 from wallet_engine.domain.ids import check_account_id, is_system
 from wallet_engine.journal.reader import read
 from wallet_engine.routing.slots import partition_of
@@ -30,7 +30,7 @@ _FOLLOW_S: Final = 0.3
 
 @click.command()
 @admin_command
-@click.option("--partition", type=int, metavar="N", help="Only this partition.")
+@click.option("--partition", type=click.IntRange(0), metavar="N", help="Only this partition.")
 @click.option("--account", metavar="ID", help="Only operations that name the account, in its partition.")
 @click.option("--since", metavar="SEQ|TIME", help="Only entries from this sequence number or time on.")
 @click.option("--follow", is_flag=True, help="Keep printing new entries, until Ctrl-C.")
@@ -65,12 +65,12 @@ def cat(
         try:
             check_account_id(account, "ACCOUNT")
         except InvalidInput as error:
-            raise ConfigError(error.detail) from None
-    moment = None if since is None else parse_at(since)
+            raise WrongUsage(error.detail) from None
+    moment = None if since is None else parse_at(since, "--since")
     with session.directory() as directory:
         partitions = directory.config().partitions
         source = find_journal(directory, journal)
-    if partition is not None and not 0 <= partition < partitions:
+    if partition is not None and partition >= partitions:
         raise ConfigError(f"there is no partition {partition}: they are 0 to {partitions - 1}")
     if account is not None and not is_system(account):
         home = partition_of(account, partitions)
@@ -78,7 +78,7 @@ def cat(
             raise ConfigError(f"{account} is in partition {home}, not {partition}")
         partition = home
     if isinstance(moment, AtSeq) and partition is None:
-        raise ConfigError("a sequence number counts within one partition: add --partition or --account")
+        raise WrongUsage("a sequence number counts within one partition: add --partition or --account")
     chosen = range(partitions) if partition is None else (partition,)
     entries = _entries(source.directory, chosen, account, moment, follow)
     if session.json:

@@ -10,7 +10,7 @@ from rich.console import Console
 from wallet_engine.admin.journals import check_journal, find_journal
 from wallet_engine.admin.proof.journal_compare import Comparison, compare_directories, compare_live
 from wallet_engine.admin.session import Session, admin_command, plain_table
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage
 from wallet_engine.domain.paths import path_text
 from wallet_engine.journal.archive import archived_up_to
 from wallet_engine.journal.restore import Restorer, restore_with
@@ -85,7 +85,7 @@ def verify(
 def _prove(session: Session, directories: tuple[Path, ...], restore_command: str | None) -> None:
     """Prove one journal with its archive. Raises `Damaged` or `NotRestored`."""
     if restore_command is None:
-        raise ConfigError("--archive reads the archive: give --restore-command")
+        raise WrongUsage("--archive reads the archive: give --restore-command")
     if len(directories) > 1:
         raise click.UsageError("give one directory with --archive: each copy has an archive of its own")
     if directories:

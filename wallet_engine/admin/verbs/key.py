@@ -10,7 +10,7 @@ from rich.console import Console
 from wallet_engine.admin.durations import duration_ms
 from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import Plan, Session, admin_command, changing_command, plain_table
-from wallet_engine.domain.errors import ConfigError, InvalidInput
+from wallet_engine.domain.errors import ConfigError, InvalidInput, WrongUsage
 from wallet_engine.domain.money import check_currency, format_amount, parse_amount
 from wallet_engine.routing.api_keys import ApiKey, Role, check_key, new_key, rotated
 from wallet_engine.routing.directory import Directory
@@ -308,7 +308,7 @@ def _amounts(text: str | None) -> dict[str, int]:
             check_currency(currency)
             amounts[currency] = parse_amount(amount, currency)
         except InvalidInput:
-            raise ConfigError(
+            raise WrongUsage(
                 f"--amount-max {word!r} is no amount of a currency such as 1000.00:USD"
             ) from None
     return amounts

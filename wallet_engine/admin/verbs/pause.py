@@ -11,7 +11,7 @@ from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.service_calls import ask_one
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.waiting import wait_until
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import ServiceInfo
 from wallet_engine.routing.pausing import Pause
@@ -39,7 +39,7 @@ def pause(session: Session, reason: str) -> None:
     """
     reason = reason.strip()
     if not 1 <= len(reason) <= REASON_LENGTH_MAX or not reason.isprintable():
-        raise ConfigError(f"--reason is a printable text of 1 to {REASON_LENGTH_MAX} characters")
+        raise WrongUsage(f"--reason is a printable text of 1 to {REASON_LENGTH_MAX} characters")
     with session.directory() as directory:
         directory.config()
         services = list(directory.services().values())

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from wallet_engine.admin.session import Plan, Session, changing_command
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage
 from wallet_engine.routing.access import Roles, read_credentials
 from wallet_engine.routing.access import protect as protect_tree
 from wallet_engine.routing.directory import Directory
@@ -69,9 +69,9 @@ def roles_of(session: Session, users: Users) -> Roles | None:
         return None
     for role, found in (("service", service), ("api", api)):
         if found is not None and found.user == sre.user:
-            raise ConfigError(f"--{role}-user and --zookeeper-user are two roles: give two names")
+            raise WrongUsage(f"--{role}-user and --zookeeper-user are two roles: give two names")
     if service is not None and api is not None and api.user == service.user:
-        raise ConfigError("--api-user and --service-user are two roles: give two names, or no --api-user")
+        raise WrongUsage("--api-user and --service-user are two roles: give two names, or no --api-user")
     return Roles(sre, service or sre, api or service or sre)
 
 
@@ -79,7 +79,7 @@ def _credentials(role: str, user: str | None, file: Path | None) -> Credentials 
     try:
         return read_credentials(user, file)
     except ConfigError as error:
-        raise ConfigError(str(error).replace("--zookeeper-", f"--{role}-")) from None
+        raise type(error)(str(error).replace("--zookeeper-", f"--{role}-")) from None
 
 
 def restrict(directory: Directory, roles: Roles) -> int:
@@ -113,10 +113,10 @@ def protect(session: Session, users: Users) -> None:
           --service-user journal --service-password-file /etc/wallet/journal --api-user api --api-password-file …
     """
     if session.map_file is not None:
-        raise ConfigError("a map file has no users: chmod it instead")
+        raise WrongUsage("a map file has no users: chmod it instead")
     roles = roles_of(session, users)
     if roles is None:
-        raise ConfigError("give the SRE role with --zookeeper-user and --zookeeper-password-file")
+        raise WrongUsage("give the SRE role with --zookeeper-user and --zookeeper-password-file")
     named = {f"{role}_user": who.user for role, who in roles._asdict().items()}
     with session.directory() as directory:
         directory.config()

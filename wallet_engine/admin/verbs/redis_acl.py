@@ -10,10 +10,11 @@ from redis.exceptions import RedisError, ResponseError
 from rich.console import Console
 
 from wallet_engine.admin.session import Plan, Session, changing_command
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage, as_usage
 from wallet_engine.redis_store.acl import ADMIN, API, JOURNAL, AclUser, acl_users
 from wallet_engine.redis_store.greeting import hindrance_at
 from wallet_engine.redis_store.topology import connect
+from wallet_engine.routing.model import check_address
 from wallet_engine.telemetry.flags import VerbGroup
 from wallet_engine.telemetry.secrets import read_secret
 
@@ -60,6 +61,9 @@ def acl(
       wallet-admin --zookeeper zk1:2181 redis acl --apply --api-password-file api.pw --journal-password-file journal.pw
       wallet-admin --zookeeper zk1:2181 redis acl --apply --node 10.0.0.1:6379 --api-password-file api.pw
     """
+    with as_usage():
+        for node in nodes:
+            check_address(node, "--node")
     files = {API: api_password_file, JOURNAL: journal_password_file, ADMIN: admin_password_file}
     passwords = {
         name: read_secret(file, f"Redis password of {name}")
@@ -72,7 +76,7 @@ def acl(
         session.answer({"lines": lines}, lambda console: _print_lines(console, lines))
         return
     if not passwords:
-        raise ConfigError("--apply sets the users whose password file is given: --api-password-file FILE, …")
+        raise WrongUsage("--apply sets the users whose password file is given: --api-password-file FILE, …")
     chosen = [users[name] for name in passwords]
     with session.directory() as directory:
         addresses = nodes or [node for shard in directory.shards().values() for node in shard.nodes]

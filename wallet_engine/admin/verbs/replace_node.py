@@ -12,7 +12,7 @@ from wallet_engine.admin.newcomers import asked, check_newcomer
 from wallet_engine.admin.nodes import NodeState, look_at_all, primary_of
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.waiting import wait_until
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, as_usage
 from wallet_engine.redis_store.membership import (
     check_can_follow,
     follow,
@@ -23,7 +23,7 @@ from wallet_engine.redis_store.membership import (
 )
 from wallet_engine.redis_store.topology import NodeView, check_settings
 from wallet_engine.routing.directory import Directory
-from wallet_engine.routing.model import Shard, by_name
+from wallet_engine.routing.model import Shard, by_name, check_address
 
 #: How long gossip may take, and the copy of the primary's whole memory.
 MEET_S_MAX: Final = 30.0
@@ -56,6 +56,9 @@ def replace_node(session: Session, old: str, new: str) -> None:
       wallet-admin --zookeeper zk1:2181 replace-node 10.0.0.2:6379 10.0.0.8:6379 --dry-run
       wallet-admin --zookeeper zk1:2181 replace-node 10.0.0.2:6379 10.0.0.8:6379 --yes
     """
+    with as_usage():
+        check_address(old, "OLD")
+        check_address(new, "NEW")
     with session.directory() as directory:
         shards = directory.shards()
         shard = next((shard for shard in shards.values() if old in shard.nodes), None)

@@ -10,7 +10,7 @@ from wallet_engine.admin.journals import check_current, find_journal, journal_op
 from wallet_engine.admin.proof.past_balance import AtSeq, check_moment, parse_at
 from wallet_engine.admin.proof.past_state import past_state, write_directory, write_redis
 from wallet_engine.admin.session import Session, admin_command
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage, as_usage
 from wallet_engine.domain.paths import path_text
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import check_address
@@ -57,7 +57,7 @@ def replay(session: Session, into: str, at: str | None, partition: int | None, j
     """
     moment = None if at is None else parse_at(at)
     if isinstance(moment, AtSeq) and partition is None:
-        raise ConfigError("a sequence number is that of one partition: give --partition, or a time to --at")
+        raise WrongUsage("a sequence number is that of one partition: give --partition, or a time to --at")
     with session.directory() as directory:
         count = directory.config().partitions
         if partition is not None and partition >= count:
@@ -89,7 +89,8 @@ def _address(into: str, directory: Directory) -> str | None:
     if not into.startswith(_REDIS):
         return None
     address = into.removeprefix(_REDIS).rstrip("/")
-    check_address(address, "--into redis://")
+    with as_usage():
+        check_address(address, "--into redis://")
     if any(address in shard.nodes for shard in directory.shards().values()):
         raise ConfigError(f"{address} is a node of this cluster: give --into another Redis")
     return address

@@ -12,9 +12,10 @@ from wallet_engine.admin.nodes import NodeState
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.survey import ShardState, survey
 from wallet_engine.admin.waiting import wait_until
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, as_usage
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory
+from wallet_engine.routing.model import check_address
 
 #: How long it may take until the replica is the primary, and then until the shard serves again.
 SWITCHED_S_MAX: Final = 30.0
@@ -39,6 +40,9 @@ def switchover(session: Session, shard: str, to: str | None) -> None:
       wallet-admin --zookeeper zk1:2181 switchover s1
       wallet-admin --zookeeper zk1:2181 switchover s1 --to 10.0.0.2:6379 --yes
     """
+    if to is not None:
+        with as_usage():
+            check_address(to, "--to")
     with session.directory() as directory:
         state = _state_of(directory, shard)
         if state.primary is None:

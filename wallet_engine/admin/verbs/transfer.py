@@ -12,7 +12,7 @@ from wallet_engine.admin.survey import Survey, survey
 from wallet_engine.admin.tracing.payers import payers_of
 from wallet_engine.admin.tracing.telling import outcome_text
 from wallet_engine.admin.tracing.timeline import Trace, trace
-from wallet_engine.domain.errors import ConfigError, InvalidInput
+from wallet_engine.domain.errors import ConfigError, InvalidInput, WrongUsage
 from wallet_engine.domain.ids import check_account_id, check_transaction_id, pack_transaction_id
 
 
@@ -51,7 +51,7 @@ def transfer(session: Session, transaction_id: str, from_account: str | None, jo
             check_account_id(from_account, "--from")
         transaction_id = check_transaction_id(transaction_id)
     except InvalidInput as error:
-        raise ConfigError(error.detail) from None
+        raise WrongUsage(error.detail) from None
     with session.directory() as directory:
         found = survey(directory)
         try:
