@@ -185,6 +185,8 @@ class Application:
             if found.refusal is not None:
                 raise found.refusal
             request.check_query(found.endpoint)
+            if scope["method"] not in _READS:
+                await request.check_no_body(found.endpoint)
             answer = await found.endpoint.handler(request)
             if scope["method"] in _READS and not found.endpoint.public:
                 # What a write has done is told in any case.

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope
 
 from wallet_engine.http.body import BodyReader
 from wallet_engine.http.gate import Gate, Visit
+from wallet_engine.http.parse import check_shape, load_object
 from wallet_engine.http.problems import Answer, Refused
 from wallet_engine.http.uncancelled import Uncancelled
 from wallet_engine.service.events import GuardedEvents
@@ -85,6 +86,11 @@ class Request:
             if name not in endpoint.query and name not in endpoint.optional_query:
                 # Escaped and cut, as an unknown field.
                 raise Refused("invalid_request", f"unknown query parameter {name[:64]!a}")
+
+    async def check_no_body(self, endpoint: "Endpoint") -> None:
+        """Raises `Refused` for a body where the endpoint takes none, other than `{}`: what it asks for is not done."""
+        if endpoint.request is None and (body := await self.body()):
+            check_shape(load_object(body), frozenset(), ())
 
     def header(self, name: bytes) -> str | None:
         """An optional header; it may be repeated with the same value. Raises `Refused`."""

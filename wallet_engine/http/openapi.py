@@ -180,7 +180,9 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     bounded = ("rate_limited", "overloaded") if endpoint.bounded else ()
     paused = ("maintenance",) if endpoint.pays else ()
     guarded = () if endpoint.public else ("unauthenticated", "forbidden")
-    posted = ("request_timeout", "unsupported_media_type") if endpoint.method != "GET" else ()
+    posted = (
+        ("request_timeout", "request_too_large", "unsupported_media_type") if endpoint.method != "GET" else ()
+    )
     every = ("invalid_request", "head_too_large", "method_not_allowed", "internal_error")
     codes = dict.fromkeys((*endpoint.codes, *guarded, *posted, *every, *bounded, *paused))
     for code in codes:

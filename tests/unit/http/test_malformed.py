@@ -292,6 +292,37 @@ def test_unknown_query_parameter_is_refused_everywhere(
     assert wallet.calls == []
 
 
+WITHOUT_BODY = [
+    (endpoint.method, re.sub(r"\{\w+\}", TXID, endpoint.template))
+    for endpoint in ENDPOINTS
+    if endpoint.method != "GET" and endpoint.request is None
+]
+
+
+@pytest.mark.parametrize(("method", "path"), WITHOUT_BODY)
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b'{"reason": "fraud"}', "unknown field 'reason'"),
+        (b"{", "JSON"),
+        (b"[]", "object"),
+        (b"reason=fraud", "JSON"),
+    ],
+)
+def test_a_body_is_refused_where_nothing_would_be_done_with_it(
+    app: ASGIApp, wallet: WalletDouble, method: str, path: str, body: bytes, named: str
+) -> None:
+    """A service that freezes "in 5 minutes" would freeze at once, and never learn why."""
+    assert named in assert_problem(call(app, method, path, content=body), 400, "invalid_request")["detail"]
+    assert wallet.calls == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"])
+def test_a_body_that_asks_for_nothing_is_taken(app: ASGIApp, wallet: WalletDouble, body: bytes) -> None:
+    assert call(app, "POST", "/v1/accounts/alice/freeze", content=body).status_code == 200
+    assert [name for name, _ in wallet.calls] == ["set_flags"]
+
+
 @pytest.mark.parametrize("query", ["%FF=1", "=1", "currency=USD&currency=USD", "Currency=USD&currency=USD"])
 def test_query_that_no_client_means_is_refused(app: ASGIApp, wallet: WalletDouble, query: str) -> None:
     path = f"/v1/accounts/alice/balance?currency=USD&{query}"
