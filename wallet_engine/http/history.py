@@ -42,6 +42,8 @@ _CSV_HEAD: Final = (
     *("at", "type", "status", "transaction_id", "amount", "currency", "counterparty", "balance_after"),
     *("reference", "partition", "seq"),
 )
+#: A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection"); and the sign that prevents it.
+_FORMULA_SIGNS: Final = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20", "'")
 CODES: Final = ("history_not_configured", "history_unavailable", "history_behind")
 
 
@@ -277,6 +279,20 @@ async def _as_json(
     yield b'],"closing_balance":"%b"}' % format_amount(closing, currency).encode()
 
 
+def _as_text(cell: str | None) -> str | None:
+    """The text with a `'` in front if it begins like a formula or with a `'`: a reader who removes one has the text."""
+    return f"'{cell}" if cell and cell.startswith(_FORMULA_SIGNS) else cell
+
+
+def _cells(line: wire_past.StatementLine) -> list[Any]:
+    cells = msgspec.to_builtins(line)
+    cells["reference"] = _as_text(line.reference)
+    # The name of a system account begins with a sign, but no name can call a function.
+    if not is_system(line.counterparty or ""):
+        cells["counterparty"] = _as_text(line.counterparty)
+    return [cells[name] for name in _CSV_HEAD]
+
+
 async def _as_csv(
     found: Statement, account: str, currency: str, span: tuple[int | None, int | None]
 ) -> AsyncGenerator[bytes, None]:
@@ -294,9 +310,9 @@ async def _as_csv(
     yield text(_CSV_HEAD, edge("opening", span[0], found.opening_minor))
     closing = found.opening_minor
     async for rows in found.lines():
-        lines = [msgspec.to_builtins(line) for line in _lines(rows, account, currency, closing)]
+        lines = [_cells(line) for line in _lines(rows, account, currency, closing)]
         closing += sum(row["delta"] for row in rows)
-        yield text(*([line[name] for name in _CSV_HEAD] for line in lines))
+        yield text(*lines)
     yield text(edge("closing", span[1], closing))
 
 

