@@ -7,11 +7,13 @@
 --       the hands of this recovery: then another one has overtaken it
 
 --@include lib/in_hands.lua
+--@include lib/own.lua
 
 local k_meta = KEYS[1]
 local seq, nonce, epoch, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local meta = redis.call('HMGET', k_meta, 'seq', 'fault')
 if meta[1] ~= seq or meta[2] or not in_hands(k_meta, epoch, nonce) then return 0 end
-redis.call('HSET', k_meta, 'owner', owner, 'state', 'live')
+redis.call('HSET', k_meta, 'state', 'live')
+own(k_meta, owner)
 return 1

@@ -1,4 +1,5 @@
 -- claim: take a partition for a recovery, and out of service. A partition that is absent gets a meta without a seq.
+-- It has no owner then, on replicas neither (lib/own.lua).
 -- One step, because a process that was stopped meanwhile may find the partition taken, or made live, in a newer epoch.
 --
 -- KEYS  1 meta
@@ -9,5 +10,5 @@ local k_meta = KEYS[1]
 local epoch = ARGV[1]
 
 if (tonumber(redis.call('HGET', k_meta, 'epoch')) or 0) > tonumber(epoch) then return 0 end
-redis.call('HSET', k_meta, 'state', 'recovering', 'epoch', epoch)
+redis.call('HSET', k_meta, 'state', 'recovering', 'epoch', epoch, 'owner', '')
 return 1

@@ -7,6 +7,8 @@
 --       empty text in an empty partition and must exist: apply.lua and the oracle's image have it.
 -- Returns {1, seq, nonce} after the change (false where absent), or {0} with nothing changed
 
+--@include lib/own.lua
+
 local k_meta = KEYS[1]
 local expected = 2 * tonumber(ARGV[1])
 
@@ -16,6 +18,8 @@ end
 for i = expected + 2, #ARGV, 2 do
   if ARGV[i + 1] == '' and ARGV[i] ~= 'currencies' then
     redis.call('HDEL', k_meta, ARGV[i])
+  elseif ARGV[i] == 'owner' then
+    own(k_meta, ARGV[i + 1])
   else
     redis.call('HSET', k_meta, ARGV[i], ARGV[i + 1])
   end

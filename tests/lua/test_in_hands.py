@@ -113,7 +113,11 @@ def test_a_recovery_takes_what_is_absent_and_nobody_takes_that_for_a_partition(
 ) -> None:
     partition.client.flushall()
     assert run(partition, "claim", (), EPOCH) == 1
-    assert partition.client.hgetall(partition.keys.meta) == {"state": "recovering", "epoch": str(EPOCH)}
+    assert partition.client.hgetall(partition.keys.meta) == {
+        "state": "recovering",
+        "epoch": str(EPOCH),
+        "owner": "",
+    }
 
 
 def test_what_is_half_dropped_is_known_as_such(taken: LuaPartition) -> None:

@@ -22,8 +22,9 @@ _prelude = _runtime.execute(
       if not chunk then error(problem) end
       return chunk
     end
-    local function install(call, decode)
-      cjson.decode = decode
+    redis.REPL_NONE, redis.REPL_ALL = 0, 3
+    local function install(call, decode, set_repl)
+      cjson.decode, redis.set_repl = decode, set_repl
       redis.call = function(...)
         local reply = call(...)
         if type(reply) == 'table' and reply.err then error(reply) end -- as Redis 7 does it
@@ -47,6 +48,8 @@ _globals_at_first = set(_runtime.globals().keys())
 
 _chunks: dict[bytes, Any] = {}
 _current: list[Callable[..., Any]] = []
+#: Whether replicas get what the running script writes now.
+_replicates = [True]
 
 
 class ScriptError(Exception):
@@ -103,7 +106,16 @@ def _plain(value: Any) -> Any:
     return int(value) if type(value) is float else value
 
 
-_install(_call, _decode)
+def _set_repl(mode: int) -> None:
+    _replicates[0] = bool(mode)
+
+
+def is_replicated() -> bool:
+    """Whether replicas get what the running script writes now (`redis.set_repl`)."""
+    return _replicates[0]
+
+
+_install(_call, _decode, _set_repl)
 
 
 def run_script(text: bytes, keys: Sequence[bytes], argv: Sequence[bytes], call: Callable[..., Any]) -> Any:
@@ -121,6 +133,7 @@ def run_script(text: bytes, keys: Sequence[bytes], argv: Sequence[bytes], call: 
         raise ScriptError(str(error)) from None
     finally:
         _current.pop()
+        _replicates[0] = True
     if how == b"error":
         raise CommandError(reply.decode())
     return _plain(reply)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import hiredis
 from simulation.commands import ERRORS, CommandError, Commands, Status, Store, copy_store, slot_of_key
-from simulation.lua_scripts import ScriptError, run_script, sha_of
+from simulation.lua_scripts import ScriptError, is_replicated, run_script, sha_of
 from simulation.network import Wire
 from simulation.world import Handle, World
 
@@ -69,6 +69,8 @@ class RedisNode:
         self.importing: set[int] = set()
         #: Keys that this node has dropped on losing a slot. Its replica still has them, as Redis does not tell it.
         self.left_on_replica: Store = {}
+        #: Fields of hashes that scripts have written here and not on replicas: key -> field -> value on replicas.
+        self.unreplicated: dict[bytes, dict[bytes, bytes | None]] = {}
         self.skew_us = 0
         self.store: Store = {}
         self.scripts: dict[bytes, bytes] = {}
@@ -126,7 +128,7 @@ class RedisNode:
         self.alive = True
         self.store = store
         self.image = copy_store(store)
-        self.left_on_replica = {}  # its replica copies everything anew
+        self.left_on_replica, self.unreplicated = {}, {}  # its replica copies everything anew
         self.refuses_writes = ""
         if not scripts:
             self.scripts = {}
@@ -166,6 +168,12 @@ class RedisNode:
         copied = copy_store(store)
         for key, fields in self.left_on_replica.items():
             copied[key] = {**fields, **copied.get(key, {})}
+        for key, fields in self.unreplicated.items():
+            for field, value in fields.items() if key in copied else ():
+                if value is None:
+                    copied[key].pop(field, None)
+                else:
+                    copied[key][field] = value
         return copied
 
     def _cluster(self, words: list[bytes]) -> Any:
@@ -307,12 +315,20 @@ class RedisNode:
         except ERRORS as error:
             raise CommandError(f"ERR {name.decode()} failed: {error!r}") from error
 
-    def _tell_replica(self, name: bytes, keys: Sequence[bytes]) -> None:
+    def _tell_replica(self, name: bytes, words: Sequence[bytes]) -> None:
         """The replica drops the keys that this node drops. A key that this node does not have is not sent on."""
         if name in (b"DEL", b"UNLINK"):
-            for key in keys:
+            for key in words:
                 if key in self.store:
                     self.left_on_replica.pop(key, None)
+                    self.unreplicated.pop(key, None)
+        elif name == b"HSET" and not is_replicated():
+            on_replica, here = self.unreplicated.setdefault(words[0], {}), self.store.get(words[0], {})
+            for field in words[1::2]:
+                on_replica.setdefault(field, here.get(field))
+        elif name == b"HSET" and words[0] in self.unreplicated:
+            for field in words[1::2]:
+                self.unreplicated[words[0]].pop(field, None)
 
     def _role(self) -> Any:
         if not self.primary:

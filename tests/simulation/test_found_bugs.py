@@ -7,6 +7,7 @@ from unittest.mock import patch
 import pytest
 from simulation.callers import NO_REPLY
 from simulation.commands import copy_store
+from simulation.processes import ServiceProcess
 from simulation.profile import Profile
 from simulation.redis_node import RedisNode
 from simulation.run import stage
@@ -257,4 +258,56 @@ def test_a_decline_outlives_the_hold_it_is_about() -> None:
 
         cluster.start()
         world.run(callers.run(main()), 200, "the answers")
+    assert world.violation is None
+
+
+def test_g5_a_primary_that_fails_over_and_back_loses_no_payment_that_two_copies_have() -> None:
+    """Its replica lacks a payment that was answered, and ZooKeeper is away, so nobody recovers the shard meanwhile.
+
+    It served again, since its replica's data named it as the owner. A third copy that lacked the payment too took what
+    came then: a longer chain of the same epoch, for which the next recovery set the payment aside.
+    """
+    profile = Profile(
+        services=3, shards=1, partitions=2, journals=3, quorum=2, image_chance=0.0, reply_lost=0.0
+    )
+    with stage(1, profile) as (cluster, callers):
+        world, shard, late = cluster.world, cluster.shards[0], cluster.journals[2]
+
+        def pass_time(seconds: float) -> None:
+            until_us = world.now_us + int(seconds * 1e6)
+            world.run(lambda: world.now_us > until_us, 60, "some time")
+
+        def pay(minor: int, service: ServiceProcess) -> None:
+            command = callers.new_payment(callers.accounts[0], "@fees", minor, "USD").command
+            service.handle(lambda wallet: wallet.transfer(command), lambda _: None, lambda: None)
+
+        cluster.start()
+        world.run(callers.run(callers.open_and_fund()), 60, "setting up")
+        pass_time(2.0)
+        first, lagging, scripts = shard.primary, copy_store(shard.primary.store), dict(shard.primary.scripts)
+        world.pause(late.loop, 300_000)
+        payment = callers.new_payment(callers.accounts[0], "@fees", 1, "USD")
+        world.run(callers.run(callers.insist(payment)), 20, "an answer")
+        assert payment.answer == "+"
+        cluster.keeper.away = True
+        for wire in cluster.network.open_wires():
+            if any(name.startswith(late.name) for name in wire.names):
+                wire.reset()
+        for journal in cluster.journals[:2]:
+            world.pause(journal.loop, 3_000_000)
+        for memory in (lagging, None):
+            old = shard.primary
+            cluster.promote(shard, copy_store(old.store) if memory is None else memory)
+            cluster.demote(old)
+        assert shard.primary is first
+        first.scripts = scripts  # it is still the same process
+        pass_time(0.5)
+        for minor, service in zip((2, 3, 4), cluster.services, strict=True):
+            pay(minor, service)
+            pass_time(0.2)
+        cluster.keeper.come_back()
+        pass_time(6.0)
+        cluster.heal()
+        pass_time(6.0)
+        assert cluster.restless() == ""
     assert world.violation is None
