@@ -35,7 +35,7 @@ from wallet_engine.routing import zookeeper_tls
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.zookeeper import Credentials
-from wallet_engine.telemetry.flags import credentials_options, peer_options, redis_options
+from wallet_engine.telemetry.flags import FiniteRange, credentials_options, peer_options, redis_options
 from wallet_engine.telemetry.secrets import read_secret
 
 P = ParamSpec("P")
@@ -199,7 +199,7 @@ def watch_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--watch",
         "watch_s",
-        type=click.FloatRange(WATCH_S_MIN),
+        type=FiniteRange(WATCH_S_MIN),
         is_flag=False,
         flag_value=WATCH_S,
         metavar="[SECONDS]",

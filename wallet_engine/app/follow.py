@@ -40,7 +40,7 @@ from wallet_engine.journal.feed_client import CopyAddress, FeedClient
 from wallet_engine.routing.access import read_credentials
 from wallet_engine.routing.directory import Directory, open_directory
 from wallet_engine.routing.following import WHOLE, FollowerInfo
-from wallet_engine.telemetry.flags import PORT, database_option
+from wallet_engine.telemetry.flags import PORT, FiniteRange, database_option
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 from wallet_engine.webhooks.outbox import EVENTS_KEPT_DAYS
@@ -91,7 +91,7 @@ log = get_logger(__name__)
 )
 @click.option(
     "--events-kept-days",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     default=EVENTS_KEPT_DAYS,
     show_default=True,
     help="How long --to webhooks keeps events in its log; always until every enabled webhook has them.",

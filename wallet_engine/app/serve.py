@@ -46,7 +46,7 @@ from wallet_engine.saga.open_ages import readings
 from wallet_engine.saga.sweeper import Sweeper
 from wallet_engine.service.history import GuardedHistory
 from wallet_engine.service.wallet import ClusterWallet
-from wallet_engine.telemetry.flags import PORT, database_option
+from wallet_engine.telemetry.flags import PORT, FiniteRange, database_option
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -99,14 +99,14 @@ def certificates_of(cert: Path | None, key: Path | None, client_ca: Path | None)
 @click.option("--service-id", help="Name of this process in ZooKeeper.  [default: made from host and pid]")
 @click.option(
     "--issued-age-s",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     default=ISSUED_AGE_MS_MAX / 1000,
     show_default=True,
     help="Maximum age of an operation that Redis accepts, for example from a process that was stopped.",
 )
 @click.option(
     "--look-up-age-s",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     help="An interrupted transfer older than this is looked up in the journal before it is ended.  "
     "[default: half of the retention, which is also the most]",
 )
@@ -116,7 +116,7 @@ def certificates_of(cert: Path | None, key: Path | None, client_ca: Path | None)
 @otlp_option
 @click.option(
     "--leave-s",
-    type=click.FloatRange(0, 60),
+    type=FiniteRange(0, 60),
     default=LEAVE_S_DEFAULT,
     show_default=True,
     help="At the end: how long /readyz answers 503 before requests are refused, so that callers go elsewhere.",

@@ -8,7 +8,10 @@
     metrics         reads `/metrics`
     admin           everything
 
-Only `admin` may use a system account that the configuration does not list. Without keys every caller is
+Grants only narrow. An auditor whose key has patterns reads the accounts that fit them. An admin whose key has patterns
+or amounts may pay, manage and read within them, like a treasury and an account-admin.
+
+Only `admin` without them may use a system account that the configuration does not list. Without keys every caller is
 `ANYONE`.
 """
 
@@ -58,6 +61,20 @@ RIGHTS: Final[dict[str, Rights]] = {
 }
 
 
+#: What `auditor` and `admin` may do whose keys are restricted.
+_RESTRICTED: Final[dict[str, Rights]] = {
+    Role.AUDITOR: Rights(reads=True, sees_metrics=True),
+    Role.ADMIN: Rights(pays=True, uses_system=True, manages=True, reads=True, sees_metrics=True),
+}
+
+
+def _rights_of(key: ApiKey) -> Rights:
+    """Without a known role: none."""
+    rights = RIGHTS.get(key.role, Rights())
+    narrowed = key.accounts or (key.amount_max and key.role == Role.ADMIN)
+    return _RESTRICTED.get(key.role, rights) if narrowed else rights
+
+
 class Principal:
     """A caller. The checks raise `Forbidden` for what it may not do."""
 
@@ -78,7 +95,7 @@ class Principal:
     def __init__(self, key: ApiKey, system_accounts: tuple[str, ...], share: Share | None = None) -> None:
         """The caller with this key, in a cluster whose configuration lists these system accounts."""
         self.share = share or Share(key.rate, key.in_flight)
-        rights = self._rights = RIGHTS.get(key.role, Rights())
+        rights = self._rights = _rights_of(key)
         self._key = key
         #: The id of the key; empty for `ANYONE`.
         self.id = key.id
@@ -165,7 +182,7 @@ class Principal:
     def check_reads(self, account_id: str) -> None:
         """Whether it may read this account and its transfers."""
         if not self.may_read(account_id):
-            raise self._forbidden(f"read {account_id}", "auditor or admin")
+            raise self._forbidden(f"read {account_id}", self._reader())
 
     def may_read(self, account_id: str) -> bool:
         rights = self._rights
@@ -198,16 +215,21 @@ class Principal:
     def check_reads_all(self, what: str) -> None:
         """Whether it may read the data of every account."""
         if not (self._rights.everything or self._rights.reads_all):
-            raise self._forbidden(what, "auditor or admin")
+            raise self._forbidden(what, self._reader())
 
     def check_everything(self, what: str) -> None:
         """Whether it may do what only `admin` may."""
         if not self._rights.everything:
-            raise self._forbidden(what, "admin")
+            raise self._forbidden(what, "admin" if self._key.role != Role.ADMIN else self._reader())
 
     def check_metrics(self) -> None:
         if not (self._rights.everything or self._rights.sees_metrics):
             raise self._forbidden("read /metrics", "metrics, auditor or admin")
+
+    def _reader(self) -> str:
+        """What a caller needs who may not read something."""
+        restricted = self._key.role in _RESTRICTED
+        return "the same role without --accounts and --amount-max" if restricted else "auditor or admin"
 
     def _check_amount(self, command: TransferCommand) -> None:
         minor, currency = command[2], command[3]

@@ -11,6 +11,7 @@ A `VerbGroup` is a click group with these properties:
 import functools
 import importlib
 import io
+import math
 import os
 import re
 import sys
@@ -43,6 +44,16 @@ RESTORE_COMMAND_HELP: Final = (
     "quoted if need be, %j the id of its journal copy, %% a percent sign. The segment is checked against the "
     "running hash.  [default: none]"
 )
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds. `nan` is within all of them, and `inf` within those that are open: neither is one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
 
 
 class Verb(NamedTuple):

@@ -121,6 +121,13 @@ def test_a_key_is_shown_to_people_once(flags: list[str]) -> None:
         (["create", "n", "--role", "payer", "--amount-max", "1000"], "is no amount of a currency", 2),
         (["create", "n", "--role", "payer", "--amount-max", "1.001:USD"], "is no amount of a currency", 2),
         (["create", "n", "--role", "payer", "--expires", "90"], "--expires '90' is no duration", 2),
+        (["create", "n", "--role", "payer", "--expires", "999999999d"], "is longer than 100 years", 2),
+        (["rotate", "taken", "--keep", "36501d", "--yes"], "is longer than 100 years", 2),
+        (["create", "n", "--role", "payer", "--accounts", ""], "--accounts '' lacks a word", 2),
+        (["create", "n", "--role", "payer", "--accounts", "a,,b"], "--accounts 'a,,b' lacks a word", 2),
+        (["create", "n", "--role", "treasury", "--system", ""], "--system '' lacks a word", 2),
+        (["create", "n", "--role", "payer", "--amount-max", ""], "--amount-max '' lacks a word", 2),
+        (["create", "n", "--role", "payer", "--amount-max", "9:USD,5:USD"], "two amounts of USD", 2),
         (["create", "taken", "--role", "payer"], "there is a key taken already", 1),
         (["rotate", "nobody", "--yes"], "there is no key nobody", 1),
         (["revoke", "nobody", "--yes"], "there is no key nobody", 1),
@@ -134,6 +141,14 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     before = directory.api_keys.all()
     assert said in refusal(admin("key", *words, *flags), status)
     assert directory.api_keys.all() == before
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "0", "-1"])
+def test_a_rate_that_limits_nothing_is_refused(directory: Directory, flags: list[str], rate: str) -> None:
+    result = admin("key", "create", "n", "--role", "payer", f"--rate={rate}", *flags)
+    assert result.exit_code == 2
+    assert "Invalid value for '--rate'" in result.stderr
+    assert directory.api_keys.all() is None
 
 
 def test_a_dry_run_makes_no_key(directory: Directory, flags: list[str]) -> None:

@@ -41,7 +41,10 @@ PAYS = [
     (principal("auditor"), (), ()),
     (principal("metrics"), (), ()),
     (principal("a role of a newer version"), (), ()),
+    (principal("auditor", "shop-*"), (), ()),
     (principal("admin"), ALL, ALL),
+    (principal("admin", "shop-*"), ("shop-1", "shop-", *KNOWN), (*ORDINARY, *KNOWN)),
+    (principal("admin", amount_max={"USD": 100}), (*ORDINARY, *KNOWN), (*ORDINARY, *KNOWN)),
     (ANYONE, ALL, ALL),
 ]
 
@@ -78,6 +81,9 @@ def test_who_may_pay_from_where_to_where(
         (principal("account-admin"), ORDINARY, ORDINARY),
         (principal("bank"), (), ()),
         (principal("auditor"), ALL, ()),
+        (principal("auditor", "shop-* u:*"), ("shop-1", "shop-", "u:7"), ()),
+        (principal("admin", "shop-1"), ("shop-1", *KNOWN), ("shop-1", *KNOWN)),
+        (principal("admin", amount_max={"USD": 1}), (*ORDINARY, *KNOWN), (*ORDINARY, *KNOWN)),
         (principal("metrics"), (), ()),
         (principal("admin"), ALL, ALL),
         (ANYONE, ALL, ALL),
@@ -119,6 +125,25 @@ def test_amounts_are_bounded_for_each_currency_and_other_currencies_are_not_move
             who.check_transfer(asked)
         with pytest.raises(Forbidden, match=r"transfers\[1\]"):
             who.check_transfers([command("@bank", "u"), asked])
+
+
+def test_a_restricted_role_is_not_the_whole_of_it() -> None:
+    for who in (
+        principal("auditor", "shop-*"),
+        principal("admin", "shop-*"),
+        principal("admin", amount_max={"USD": 1}),
+    ):
+        for check in (who.check_reads_all, who.check_everything):
+            with pytest.raises(Forbidden, match="may not list webhooks"):
+                check("list webhooks")
+        assert who.readable is not None
+        assert not who.everything
+        who.check_metrics()
+    with pytest.raises(Forbidden, match=r"--amount-max 0\.01:USD"):
+        principal("admin", amount_max={"USD": 1}).check_transfer(command("shop-1", "u:7", 2))
+    for who in (principal("auditor"), principal("admin"), ANYONE):
+        who.check_reads_all("list webhooks")
+        assert who.readable is None
 
 
 def test_what_is_missing_is_named() -> None:

@@ -14,7 +14,7 @@ from wallet_engine.domain.errors import ConfigError, InvalidInput, WrongUsage
 from wallet_engine.domain.money import check_currency, format_amount, parse_amount
 from wallet_engine.routing.api_keys import ApiKey, Role, check_key, new_key, rotated
 from wallet_engine.routing.directory import Directory
-from wallet_engine.telemetry.flags import VerbGroup
+from wallet_engine.telemetry.flags import FiniteRange, VerbGroup
 
 #: How long the old secret of a rotated key stays valid.
 KEEP_DEFAULT: Final = "24h"
@@ -36,6 +36,9 @@ def key() -> None:
       auditor        reads everything, moves nothing
       metrics        reads /metrics
       admin          everything
+
+    An auditor with --accounts reads those accounts only. An admin with --accounts or --amount-max is a treasury and an
+    account-admin within them, and manages no webhooks.
 
     \b
     EXAMPLES
@@ -60,7 +63,7 @@ def grant_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--rate",
-            type=click.FloatRange(min=0, min_open=True),
+            type=FiniteRange(min=0, min_open=True),
             metavar="N",
             help="Maximum transfers per second, in each API process.",
         ),
@@ -115,8 +118,8 @@ def create(
         id="",
         name=name,
         role=role,
-        accounts=_listed(accounts),
-        system=_listed(system),
+        accounts=_listed(accounts, "--accounts"),
+        system=_listed(system, "--system"),
         amount_max=_amounts(amounts_max),
         rate=rate,
         in_flight=in_flight,
@@ -296,21 +299,28 @@ def _find(keys: dict[str, ApiKey], name: str) -> ApiKey:
     return found
 
 
-def _listed(text: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(filter(None, (text or "").split(","))))
+def _listed(text: str | None, flag: str) -> tuple[str, ...]:
+    """The words of a list. Raises `ConfigError` for an empty one, which would restrict nothing."""
+    words = () if text is None else tuple(dict.fromkeys(text.split(",")))
+    if "" in words:
+        raise WrongUsage(f"{flag} {text!r} lacks a word: leave the flag out if there is no restriction")
+    return words
 
 
 def _amounts(text: str | None) -> dict[str, int]:
     amounts: dict[str, int] = {}
-    for word in _listed(text):
+    for word in _listed(text, "--amount-max"):
         amount, _, currency = word.partition(":")
         try:
             check_currency(currency)
-            amounts[currency] = parse_amount(amount, currency)
+            minor = parse_amount(amount, currency)
         except InvalidInput:
             raise WrongUsage(
                 f"--amount-max {word!r} is no amount of a currency such as 1000.00:USD"
             ) from None
+        if currency in amounts:
+            raise WrongUsage(f"--amount-max has two amounts of {currency}")
+        amounts[currency] = minor
     return amounts
 
 

@@ -21,6 +21,7 @@ from wallet_engine.admin.session import (
 from wallet_engine.admin.survey import Survey, survey
 from wallet_engine.admin.verbs.status import warnings_of
 from wallet_engine.routing.directory import Directory
+from wallet_engine.telemetry.flags import FiniteRange
 
 
 @click.command()
@@ -28,7 +29,7 @@ from wallet_engine.routing.directory import Directory
 @click.option(
     "--every",
     "every_s",
-    type=click.FloatRange(WATCH_S_MIN),
+    type=FiniteRange(WATCH_S_MIN),
     default=WATCH_S,
     show_default=True,
     metavar="SECONDS",
