@@ -59,6 +59,8 @@ class Shape:
     tls: bool = False
     #: Callers use HTTPS.
     https: bool = False
+    #: Journal copies.
+    journals: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class Cluster:
         return found
 
     def journal_bytes(self) -> int:
-        """The size of the journal's segments, bytes."""
+        """The size of the journal's segments, bytes; of the first copy."""
         return sum(path.stat().st_size for path in (self.data_dir / "journal").rglob("*.wal"))
 
     def open_directory(self) -> Directory:
@@ -193,11 +195,12 @@ class Cluster:
             *(("--embedded",) if shape.embedded else ()),
             *(("--history",) if shape.history else ()),
             *(("--certificates",) if shape.tls else ()),
+            *(("--journals", str(shape.journals)) if shape.journals > 1 else ()),
         ]
         self._say(
             f"starting {shape.shards} shards, {shape.partitions} partitions, {shape.apis} API processes"
         )
-        # Of the cluster's processes only the journal has this flag.
+        # Of the cluster's processes only the journal has this flag; further copies have other ports.
         environ = _environ() | {"WALLET_METRICS_PORT": self.journal_metrics.rpartition(":")[2]}
         log = self.root / "dev.log"
         with log.open("wb") as stderr:

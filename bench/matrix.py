@@ -31,6 +31,7 @@ HALF_OF_AIM: Final = THROUGHPUT[0].aim // 2
 #: Batch size -> callers of the engine's door.
 ENGINE_DOOR_CALLERS: Final = {1: 256, 10: 64, 100: 32, 1000: 8, 8000: 2}
 MANY_APIS: Final = 2
+JOURNAL_COPIES: Final = 3
 _LARGE: Final = (1000, 8)
 _SINGLE: Final = ("http", "uniform", 1, 256)
 _SCRIPT: Final = (300, 6)
@@ -113,6 +114,7 @@ class Matrix:
             "targets": (extent.targets_s, self._on_new_clusters),
             "main": (extent.main_s, self._main),
             "many_apis": (extent.section_s(3, extent.accounts), self._on_many_apis),
+            "copies": (extent.section_s(2 * extent.runs, extent.accounts), self._on_copies),
             "many_accounts": (
                 0.0 if self._many_accounts else extent.section_s(extent.runs, extent.accounts_many),
                 self._on_many_accounts,
@@ -153,6 +155,14 @@ class Matrix:
         return _renamed(
             self._bench.measure(shape, self._extent.accounts, plans), f"{MANY_APIS} API processes"
         )
+
+    def _on_copies(self) -> list[Document]:
+        plans = [
+            self._plan("http", "uniform", row.batch, row.callers) for row in (THROUGHPUT[0], THROUGHPUT[2])
+        ]
+        shape = shape_of(3, 64, 1, embedded=False, journals=JOURNAL_COPIES)
+        documents = self._bench.measure(shape, self._extent.accounts, plans, runs=self._extent.runs)
+        return _renamed(documents, f"{JOURNAL_COPIES} journal copies")
 
     def _on_many_accounts(self) -> Document:
         extent = self._extent

@@ -130,6 +130,7 @@ class Result:
             "shards": self.shape.shards,
             "partitions": self.shape.partitions,
             "apis": self.shape.apis,
+            "journals": self.shape.journals,
             "embedded": self.shape.embedded,
             "auth": plan.auth,
             "tls": self.shape.tls,

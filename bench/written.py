@@ -14,6 +14,8 @@ from bench.past_table import OTHER_HEADINGS, others_of
 from bench.past_table import targets_of as past_targets_of
 from bench.plots import latency_plot, throughput_plot
 from bench.result import HEADINGS, Document, row
+from bench.small import HEADINGS as SMALL_HEADINGS
+from bench.small import aims_of
 from bench.targets import HEADINGS as TARGET_HEADINGS
 from bench.text import markdown
 from bench.textbook import TEXTBOOK_HEADINGS
@@ -99,6 +101,12 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
     if spreads:
         yield "Spread over the runs (lowest to highest):"
         yield markdown(("row", "transfers/s", "redis µs", "api µs", "p99 ms"), spreads)
+    yield "## Small requests"
+    yield markdown(SMALL_HEADINGS, [aim.cells() for aim in aims_of(report)])
+    yield (
+        "PostgreSQL decides a whole batch in a few statements (*Peers*). With several journal copies a transfer is "
+        "answered once most of them have it on disk."
+    )
     yield "## Nodes for a million transfers per second"
     yield markdown(TEXTBOOK_HEADINGS, report["across"]["textbook"])
     yield "A transfer is two operations, one on each account; the measured node did whole transfers, dedupe included."
@@ -107,6 +115,9 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
     yield _measured([*report["http_by_batch"], *report["engine_by_batch"], report["script"]])
     yield "With two API processes:"
     yield _measured(report["many_apis"])
+    if "copies" in report:
+        yield f"With {report['copies'][0]['journals']} journal copies:"
+        yield _measured(report["copies"])
     yield "## Latency against load"
     yield f"![latency against arriving load]({LATENCY_FILE})"
     yield _measured(report["load"])

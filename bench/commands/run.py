@@ -52,6 +52,13 @@ from bench.workload import FORMS, WORKLOADS
 @click.option("--shards", type=click.IntRange(1, 64), default=3, show_default=True, help="Redis primaries.")
 @session.partitions_option(1)
 @session.apis_option
+@click.option(
+    "--journals",
+    type=click.IntRange(1, 9),
+    default=1,
+    show_default=True,
+    help="Journal copies; journal µs are those of all, bytes and fsyncs those of the first.",
+)
 @session.embedded_option
 @click.option(
     "--history",
@@ -82,6 +89,7 @@ def run(
     shards: int,
     partitions: int,
     apis: int,
+    journals: int,
     embedded: bool,
     history: bool,
     auth: bool,
@@ -98,7 +106,15 @@ def run(
     if door != "http" and (auth or https):
         raise click.UsageError("only HTTP has keys and certificates: give --door http")
     shape = shape_of(
-        shards, partitions, apis, embedded=embedded, history=history, auth=auth, tls=tls, https=https
+        shards,
+        partitions,
+        apis,
+        embedded=embedded,
+        history=history,
+        auth=auth,
+        tls=tls,
+        https=https,
+        journals=journals,
     )
     plans = [plan, dataclasses.replace(plan, auth=True)] if auth else [plan]
     documents = bench.measure(shape, accounts, plans, runs=runs)

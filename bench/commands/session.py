@@ -119,9 +119,11 @@ def shape_of(
     auth: bool = False,
     tls: bool = False,
     https: bool = False,
+    journals: int = 1,
 ) -> Shape:
     """The shape of a cluster; embedded too when Redis or ZooKeeper is not installed."""
-    return Shape(shards, partitions, apis, embedded or not system_is_there(), history, auth, tls, https)
+    embedded = embedded or not system_is_there()
+    return Shape(shards, partitions, apis, embedded, history, auth, tls, https, journals)
 
 
 class Session:

@@ -112,7 +112,12 @@ def test_a_report_has_every_section_and_its_plots(tmp_path: Path) -> None:
     write_report(report(), tmp_path)
     text = (tmp_path / "README.md").read_text()
     for heading in (
-        *("Targets", "Nodes for a million transfers per second", "Throughput against batch size"),
+        *(
+            "Targets",
+            "Small requests",
+            "Nodes for a million transfers per second",
+            "Throughput against batch size",
+        ),
         *("Latency against load", "Workloads", "Peers", "Scale", "Memory"),
     ):
         assert f"\n## {heading}\n" in text
