@@ -16,6 +16,7 @@ from bench.apis import OwnApis, server_pair
 from bench.cluster import Cluster, Shape
 from bench.commands.fair import flooding
 from bench.commands.session import guard
+from bench.core_speed import probe
 from bench.result import Plan
 from bench.runner import Prepared, latencies, measure, prepare
 from bench.workload import CURRENCY, account_name
@@ -34,6 +35,8 @@ def running() -> Iterator[Running]:
     """One cluster for all tests here: two shards, 8 partitions, funded accounts; callers show a key or none."""
     with Cluster(Shape(2, 8, 1, embedded=False, auth=True, tls=True), say) as cluster:
         yield cluster, uvloop.run(prepare(cluster, ACCOUNTS, say))
+    probe().close()  # it was started in this process, which goes on to other tests
+    probe.cache_clear()
 
 
 @pytest.fixture(autouse=True)
