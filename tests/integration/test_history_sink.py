@@ -26,12 +26,20 @@ from wallet_engine.domain.oracle_state import PartitionState
 from wallet_engine.history import books, ends, legs, reader, rows
 from wallet_engine.history import sink as sink_module
 from wallet_engine.history.clearing import clear
-from wallet_engine.history.database import HistoryUnavailable, check_version, connect, make_months, migrate
+from wallet_engine.history.database import (
+    HistoryUnavailable,
+    check_version,
+    connect,
+    make_months,
+    migrate,
+    ms_of,
+)
 from wallet_engine.history.ends import Matched
 from wallet_engine.history.facts import TYPES
+from wallet_engine.history.listing import Listing
 from wallet_engine.history.originals import Originals
 from wallet_engine.history.pieces import PIECE_MAX
-from wallet_engine.history.reader import Behind, HistoryReader, Listing
+from wallet_engine.history.reader import Behind, HistoryReader, Page
 from wallet_engine.history.sink import HistorySink, TakenOver
 from wallet_engine.journal.feed import DirectoryFeed, FeedEntry, partitions_from_start
 from wallet_engine.routing.homes import Homes
@@ -590,6 +598,74 @@ def test_g14_what_a_page_leaves_out_is_behind_its_as_of(url: str, ascending: boo
     run(url, [debit], partitions=(0,))
     page = asyncio.run(told(url, lambda history: history.transactions(asked_for, ())))
     assert (len(page.rows), page.as_of.at_ms) == (2, credit.time_ms + 5_000)
+
+
+async def by_reference(history: HistoryReader, after: tuple[int, ...] | None) -> Page:
+    return await history.transfers("rent", None, None, 2, after, ())
+
+
+async def of_a_system_account(history: HistoryReader, after: tuple[int, ...] | None) -> Page:
+    page = await history.transactions(Listing("@bank", types=TYPES, limit=2, after=after), ())
+    assert page is not None
+    return page
+
+
+@pytest.mark.parametrize("ask", [by_reference, of_a_system_account])
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_walk_over_several_partitions_misses_no_row_that_comes_in_later(
+    url: str, monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Awaitable[Page]], waits: bool
+) -> None:
+    """Between two pages a row came into the first one, from a partition that was behind: it was on no page."""
+    monkeypatch.setattr(reader, "LATE_MS_MAX", 10**15)
+    monkeypatch.setattr(reader, "BEHIND_S_MAX", 10.0 if waits else 0.0)
+    chains, opened = Chains(), {}
+    for partition, account in ((0, HERE), (1, THERE)):
+        opened[partition] = chains.add(partition, f"o - {account} - 0 USD")
+    accounts = [HERE, HERE, THERE, HERE]
+    paid = [
+        chains.add(number == 2, f't {T[number]} @bank {account} 500 USD {{"ref":"rent"}}')
+        for number, account in enumerate(accounts)
+    ]
+    (late,) = (entry for entry in paid if entry.partition == 1)
+    run(url, [entry for entry in (*opened.values(), *paid) if entry is not late])
+    caught_up(url, (0,), paid[-1].time_ms + 1_000)
+    caught_up(url, (1,), late.time_ms)
+
+    async def comes_in() -> None:
+        sink = HistorySink(url)
+        await sink.start()
+        await sink.positions((0, 1))
+        await sink.take([late])
+        await sink.flush()
+        await sink.caught_up((0, 1), paid[-1].time_ms + 1_000)
+        await sink.close()
+
+    async def walk(history: HistoryReader) -> list[int]:
+        coming = asyncio.create_task(comes_in()) if waits else None
+        page = await ask(history, None)
+        assert waits or page.as_of.at_ms == late.time_ms
+        await (coming or comes_in())
+        times = [ms_of(row["at"]) for row in page.rows]
+        while page.more:
+            place = ("partition", "seq", "idx", "leg" if ask is by_reference else "sub")
+            page = await ask(history, (times[-1], *(page.rows[-1][name] for name in place)))
+            times += [ms_of(row["at"]) for row in page.rows]
+        return times
+
+    times = asyncio.run(told(url, walk))
+    all_times = [entry.time_ms for entry in reversed(paid)]
+    assert times == all_times[all_times.index(times[0]) :]
+    assert len(times) == (4 if waits else 2)
+
+
+def test_a_partition_far_behind_keeps_the_rows_of_others_from_no_page(url: str) -> None:
+    chains = Chains()
+    entries = [chains.add(0, f"o - {HERE} - 0 USD")]
+    entries += [chains.add(0, f't {T[n]} @bank {HERE} 500 USD {{"ref":"rent"}}') for n in range(3)]
+    run(url, entries, partitions=(0,))
+    for ask in (by_reference, of_a_system_account):
+        page = asyncio.run(told(url, lambda history, ask=ask: ask(history, None)))  # type: ignore[misc]
+        assert (page.rows[0]["seq"], page.more, page.as_of.at_ms) == (4, True, 0)
 
 
 def test_g14_partitions_that_nobody_follows_are_not_complete(url: str) -> None:

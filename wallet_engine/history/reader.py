@@ -3,14 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from wallet_engine.domain.errors import InvalidInput, Outage
-from wallet_engine.domain.ids import is_system
+from wallet_engine.domain.ids import TRANSIT, is_system
 from wallet_engine.history.database import (
     as_outage,
     check_version,
@@ -18,6 +18,7 @@ from wallet_engine.history.database import (
     time_of,
 )
 from wallet_engine.history.edges import ORDER, edge_postings, opening_of
+from wallet_engine.history.listing import COMPLETE, COMPLETE_OF, Listing, between, query_of
 from wallet_engine.history.session import Pool
 from wallet_engine.history.sink import SINK
 from wallet_engine.routing.homes import Homes
@@ -30,6 +31,8 @@ BEHIND_S_MAX: Final = 2.0
 #: The same for a statement whose period is over.
 PERIOD_S_MAX: Final = 10.0
 _BEHIND_POLL_S: Final = 0.02
+#: A partition that is further behind than this does not keep the rows of others from being listed.
+LATE_MS_MAX: Final = 10_000
 STREAM_ROWS: Final = 500
 
 #: Whether entries are here, and no early credit or leg up to them still waits for its transfer.
@@ -42,11 +45,6 @@ SELECT bool_and(coalesce(p.seq >= u.seq, false) AND NOT EXISTS (
 FROM unnest($2::integer[], $3::bigint[]) AS u (partition, seq)
 LEFT JOIN positions AS p ON p.sink = $1 AND p.partition = u.partition
 """
-
-
-#: How far the tables reach: for so many partitions, of which nobody may have followed some yet, and for one.
-_COMPLETE: Final = f"SELECT CASE WHEN count(*) >= {{}} THEN min(at) END FROM positions WHERE sink = '{SINK}'"
-_COMPLETE_OF: Final = f"SELECT at FROM positions WHERE sink = '{SINK}' AND partition = {{}}"
 
 
 class Behind(Outage):
@@ -73,30 +71,17 @@ class AsOf:
     def lag_s(self) -> float:
         return max(0, time.time_ns() // 1_000_000 - self.at_ms) / 1000
 
+    def reaches(self, row: Any) -> bool:
+        """Whether nothing that comes in later is older than this row."""
+        return ms_of(row["at"]) < self.at_ms
+
+    def until(self, before_ms: int) -> "AsOf":
+        """The same for an answer that leaves out everything from that time on."""
+        return AsOf(min(self.at_ms, before_ms))
+
     def without(self, row: Any) -> "AsOf":
         """The same for an answer that leaves out this posting, and later ones."""
         return AsOf(min(self.at_ms, ms_of(row["at"]) - 1))
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A query for an account's transactions. Amounts in minor units; empty or None: no filter."""
-
-    account: str
-    currency: str | None = None
-    types: tuple[str, ...] = ()
-    direction: str | None = None
-    status: str = "success"
-    counterparty: str | None = None
-    reference: str | None = None
-    amount_min: int | None = None
-    amount_max: int | None = None
-    from_ms: int | None = None
-    to_ms: int | None = None
-    ascending: bool = False
-    limit: int = 50
-    #: The `ORDER` values of the caller's last row.
-    after: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +119,18 @@ class HistoryReader:
         """Postings that are transactions; None for an account that was never opened."""
         await self.reach(positions)
         deadline_s = time.monotonic() + BEHIND_S_MAX
+        settled, before_ms = False, None
         while True:
             async with self.connection() as connection:
-                rows, as_of = await self._listed(connection, asked)
+                rows, as_of = await self._listed(connection, asked, before_ms)
                 if not rows and not await _known(connection, asked.account):
                     return None
             more = len(rows) > asked.limit
             rows = rows[: asked.limit]
+            begins = more and is_system(asked.account) and not asked.ascending and asked.after is None
+            if begins and not settled and not as_of.reaches(rows[0]):
+                settled, before_ms = True, await self._settled(rows[0], as_of, positions)
+                continue
             untold = [number for number, row in enumerate(rows) if row["type"] == ""]
             if not untold:
                 return Page(rows, more, as_of)
@@ -153,16 +143,37 @@ class HistoryReader:
                 raise Behind
             await asyncio.sleep(_BEHIND_POLL_S)
 
-    async def _listed(self, connection: Any, asked: Listing) -> tuple[list[Any], AsOf]:
+    async def _listed(self, connection: Any, asked: Listing, before_ms: int | None) -> tuple[list[Any], AsOf]:
         """One row more than the page has, and how far the tables reached at the query or before."""
-        if not (asked.ascending and is_system(asked.account)):
-            query, arguments = _listing(asked, None, self._homes)
+        if before_ms is None and not (asked.ascending and is_system(asked.account)):
+            query, arguments = query_of(asked, None, self._homes)
             rows = await connection.fetch(query, *arguments)
             if rows:
                 return rows, _as_of(rows[0]["as_of"])
         as_of = await self._as_of(connection, asked.account)
-        query, arguments = _listing(asked, as_of, self._homes)
+        if before_ms is not None:
+            as_of = as_of.until(before_ms)
+        elif asked.ascending and is_system(asked.account):
+            # Its partitions advance independently: postings behind this time are not complete yet.
+            before_ms = as_of.at_ms
+        query, arguments = query_of(asked, before_ms, self._homes)
         return await connection.fetch(query, *arguments), as_of
+
+    async def _settled(self, head: Any, as_of: AsOf, positions: Sequence[Position]) -> int | None:
+        """The time before which a walk over several partitions, newest first, may begin; None: anywhere.
+
+        A row that comes in later but belongs in front of the cursor would be on no page. So the walk begins where all
+        partitions are complete. Wait up to 2 s until that is behind `head`, the newest row. After that, newer rows are
+        left out, unless they may be those of `positions`.
+        """
+        if time.time_ns() // 1_000_000 - as_of.at_ms <= LATE_MS_MAX:
+            with suppress(Behind):
+                await self._be_complete(TRANSIT, ms_of(head["at"]) + 1, BEHIND_S_MAX)
+        async with self.connection() as connection:
+            as_of = await self._as_of(connection, TRANSIT)
+        if positions and not as_of.reaches(head):
+            return None
+        return max(as_of.at_ms, time.time_ns() // 1_000_000 - LATE_MS_MAX)
 
     async def balance_at(
         self, account: str, currency: str, at_ms: int, positions: Sequence[Position]
@@ -254,7 +265,21 @@ class HistoryReader:
         if accounts is not None:
             conditions.append("(payer ~ $2 OR receiver ~ $2)")
             arguments.append(f"^(?:{accounts})$")
-        _between(conditions, arguments, from_ms, to_ms)
+        between(conditions, arguments, from_ms, to_ms)
+        page = await self._transfers(conditions, arguments, limit, after)
+        if after is not None or not page.more or page.as_of.reaches(page.rows[0]):
+            return page
+        before_ms = await self._settled(page.rows[0], page.as_of, positions)
+        if before_ms is None:
+            return page
+        between(conditions, arguments, None, before_ms)
+        page = await self._transfers(conditions, arguments, limit, None)
+        return Page(page.rows, page.more, page.as_of.until(before_ms))
+
+    async def _transfers(
+        self, conditions: Sequence[str], arguments: Sequence[Any], limit: int, after: tuple[int, ...] | None
+    ) -> Page:
+        conditions, arguments = [*conditions], [*arguments]
         if after is not None:
             arguments += [time_of(after[0]), *after[1:]]
             first = len(arguments) - 4
@@ -262,7 +287,7 @@ class HistoryReader:
                 f"(at, partition, seq, idx, leg) < ({', '.join(f'${first + n}' for n in range(5))})"
             )
         async with self.connection() as connection:
-            as_of = await self._as_of(connection, "@")
+            as_of = await self._as_of(connection, TRANSIT)
             rows = await connection.fetch(
                 f"SELECT * FROM transfers WHERE {' AND '.join(conditions)} "
                 f"ORDER BY at DESC, partition DESC, seq DESC, idx DESC, leg DESC LIMIT {limit + 1}",
@@ -306,8 +331,8 @@ class HistoryReader:
     async def _as_of(self, connection: Any, account: str) -> AsOf:
         """How far the tables reach for the account's partition; for a system account, for all partitions."""
         if is_system(account):
-            return _as_of(await connection.fetchval(_COMPLETE.format(self._homes.partitions)))
-        return _as_of(await connection.fetchval(_COMPLETE_OF.format("$1"), self._homes.of(account)))
+            return _as_of(await connection.fetchval(COMPLETE.format(self._homes.partitions)))
+        return _as_of(await connection.fetchval(COMPLETE_OF.format("$1"), self._homes.of(account)))
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
@@ -358,7 +383,7 @@ class Statement:
         """Some hundred rows at a time, oldest first."""
         conditions = ["account = $1", "currency = $2", "delta <> 0"]
         arguments: list[Any] = [self._account, self._currency]
-        _between(conditions, arguments, *self._span)
+        between(conditions, arguments, *self._span)
         query = f"SELECT * FROM postings WHERE {' AND '.join(conditions)} ORDER BY {', '.join(ORDER)}"
         with as_outage():
             cursor = await self._connection.cursor(query, *arguments)
@@ -366,60 +391,8 @@ class Statement:
                 yield rows
 
 
-def _between(conditions: list[str], arguments: list[Any], from_ms: int | None, to_ms: int | None) -> None:
-    for sign, moment in ((">=", from_ms), ("<", to_ms)):
-        if moment is not None:
-            arguments.append(time_of(moment))
-            conditions.append(f"at {sign} ${len(arguments)}")
-
-
 def _as_of(at: datetime | None) -> AsOf:
     return AsOf(0 if at is None else ms_of(at))
-
-
-def _listing(asked: Listing, as_of: AsOf | None, homes: Homes) -> tuple[str, list[Any]]:
-    """The query of a page and its arguments. It gives one row more, each with how far the tables reach."""
-    arguments: list[Any] = [asked.account]
-    conditions = ["account = $1"]
-    _between(conditions, arguments, asked.from_ms, asked.to_ms)
-
-    def put(value: Any) -> str:
-        arguments.append(value)
-        return f"${len(arguments)}"
-
-    if asked.currency is not None:
-        conditions.append(f"currency = {put(asked.currency)}")
-    if asked.direction == "in":
-        conditions.append("delta > 0")
-    elif asked.direction == "out":
-        conditions.append("delta <= 0")
-    if as_of is not None and asked.ascending and is_system(asked.account):
-        # Its partitions advance independently: postings behind this time are not complete yet.
-        conditions.append(f"at < {put(time_of(as_of.at_ms))}")
-    told = [f"type = ANY({put(list(asked.types))})"]
-    if asked.status != "all":
-        told.append(f"status = {put(asked.status)}")
-    for column, value in (("counterparty", asked.counterparty), ("reference", asked.reference)):
-        if value is not None:
-            told.append(f"{column} = {put(value)}")
-    for sign, minor in ((">=", asked.amount_min), ("<=", asked.amount_max)):
-        if minor is not None:
-            told.append(f"amount {sign} {put(minor)}")
-    conditions.append(f"(type = '' OR ({' AND '.join(told)}))")
-    if asked.after is not None:
-        sign = ">" if asked.ascending else "<"
-        values = ", ".join([put(time_of(asked.after[0])), *map(put, asked.after[1:])])
-        conditions.append(f"({', '.join(ORDER)}) {sign} ({values})")
-    order = ", ".join(name if asked.ascending else f"{name} DESC" for name in ORDER)
-    if is_system(asked.account):
-        complete = _COMPLETE.format(homes.partitions)
-    else:
-        complete = _COMPLETE_OF.format(put(homes.of(asked.account)))
-    where = " AND ".join(conditions)
-    return (
-        f"SELECT *, ({complete}) AS as_of FROM postings WHERE {where} ORDER BY {order} LIMIT {asked.limit + 1}",
-        arguments,
-    )
 
 
 async def _known(connection: Any, account: str, currency: str | None = None) -> bool:

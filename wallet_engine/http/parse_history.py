@@ -14,7 +14,8 @@ from wallet_engine.domain.ids import check_account_id
 from wallet_engine.domain.money import check_currency, parse_amount
 from wallet_engine.history.database import ms_of, time_of
 from wallet_engine.history.facts import TYPES
-from wallet_engine.history.reader import Listing, Position
+from wallet_engine.history.listing import Listing
+from wallet_engine.history.reader import Position
 from wallet_engine.http.endpoint import Request
 from wallet_engine.http.parse_notes import parse_reference
 from wallet_engine.http.problems import Refused

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from wallet_engine.history.listing import Listing
 from wallet_engine.history.reader import (
     CONNECTIONS_MAX,
     AsOf,
     HistoryReader,
-    Listing,
     Page,
     Position,
     Statement,

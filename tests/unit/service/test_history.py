@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from wallet_engine.domain.errors import Forbidden
-from wallet_engine.history.reader import AsOf, Listing, Page
+from wallet_engine.history.listing import Listing
+from wallet_engine.history.reader import AsOf, Page
 from wallet_engine.routing.api_keys import ApiKey
 from wallet_engine.service.history import GuardedHistory
 from wallet_engine.service.policy import Principal
