@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+from rich.console import Console
 
 from wallet_engine.domain.errors import ConfigError, text_of
 from wallet_engine.domain.paths import path_text
@@ -47,10 +48,26 @@ def journal_option(command: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True, slots=True)
 class JournalSource:
-    """A directory to read; `info` is the live process that writes it, if it is known."""
+    """A directory to read; `info` is the live process that writes it, if it is known.
+
+    `others`: the live copies, when none of them writes this directory.
+    """
 
     directory: Path
     info: JournalInfo | None = None
+    others: tuple[str, ...] = ()
+
+    def note(self) -> dict[str, str]:
+        """For the answer of a verb: that the directory may lack what a live copy has; empty if one writes it."""
+        if self.info is not None:
+            return {}
+        others = f", such as {' and '.join(self.others)}" if self.others else ""
+        said = f"{path_text(self.directory)} was not compared with a live copy of the journal"
+        return {"note": f"{said}: it may lack what others have{others}"}
+
+    def show_note(self, console: Console) -> None:
+        for said in self.note().values():
+            console.print(f"note: {said}", soft_wrap=True)
 
 
 def find_journal(directory: Directory, given: Path | None) -> JournalSource:
@@ -61,7 +78,8 @@ def find_journal(directory: Directory, given: Path | None) -> JournalSource:
     journals = directory.journals()
     if given is not None:
         own = [info for info in journals.values() if _is_here(info) and _same(info.path, given)]
-        return JournalSource(check_journal(given), own[0] if own else None)
+        others = () if own else tuple(f"{info.journal_id} on {info.host}" for info in journals.values())
+        return JournalSource(check_journal(given), own[0] if own else None, others)
     here = [info for info in journals.values() if _is_here(info) and _exists(info.path)]
     if here:
         info = here[0] if len(here) == 1 else max(here, key=_entries)

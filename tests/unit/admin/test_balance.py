@@ -128,6 +128,28 @@ def test_without_a_live_journal_the_directory_must_be_given(tmp_path: Path) -> N
     assert answer(*words, "--journal", tmp_path / "j")["balance"] == "0.00"
 
 
+def test_what_is_read_from_a_dead_copy_is_said_to_be_old(tmp_path: Path) -> None:
+    """It answered as if the copy's end were the journal's, while another one went on."""
+    directory = make_map(tmp_path / "map.json", 2)
+    dead, live = MadeJournal(tmp_path / "dead"), MadeJournal(tmp_path / "live")
+    for journal in (dead, live):
+        journal.add(0, f"o - {ALICE} - 0 USD")
+    live.add(0, f"t {txid(1)} @bank {ALICE} 500 USD")
+    register_journal(directory, tmp_path / "live")
+    flags = ("--map-file", tmp_path / "map.json", "--journal", tmp_path / "dead")
+    found = answer("balance", ALICE, "USD", *flags)
+    assert found["balance"] == "0.00"
+    assert f"{tmp_path}/dead was not compared with a live copy of the journal" in found["note"]
+    assert "such as j1 on " in found["note"]
+    assert found["note"] in admin("balance", ALICE, "USD", *flags).stdout
+    assert found["note"] == answer("replay", "--into", tmp_path / "into", *flags)["note"]
+    assert "was not compared with a live copy" in admin("verify", "--offline", *flags).stdout
+    assert "note" not in answer("balance", ALICE, "USD", *flags[:3], tmp_path / "live")
+    directory.close()
+    for journal in (dead, live):
+        journal.close()
+
+
 def test_behind_the_end_of_a_journal_that_nobody_writes_nothing_is_known(tmp_path: Path) -> None:
     """The journal may be of last week. Later entries are then in another journal."""
     make_map(tmp_path / "map.json", 2).close()

@@ -6,7 +6,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from wallet_engine.admin.journals import check_current, find_journal, journal_option, receipted_seqs
+from wallet_engine.admin.journals import (
+    JournalSource,
+    check_current,
+    find_journal,
+    journal_option,
+    receipted_seqs,
+)
 from wallet_engine.admin.proof.past_balance import (
     PastBalance,
     check_moment,
@@ -59,7 +65,7 @@ def balance(session: Session, account: str, currency: str, at: str | None, journ
         durable = receipted_seqs(source.info) if moment is None and source.info is not None else None
         check_moment(source.directory, moment, live=source.info is not None)
         found = past_balance(source.directory, partitions, account, currency, moment, durable)
-    session.answer(_document(found), lambda console: _show(console, found))
+    session.answer(_document(found) | source.note(), lambda console: _show(console, found, source))
 
 
 def _document(found: PastBalance) -> dict[str, Any]:
@@ -73,10 +79,11 @@ def _document(found: PastBalance) -> dict[str, Any]:
     }
 
 
-def _show(console: Console, found: PastBalance) -> None:
+def _show(console: Console, found: PastBalance, source: JournalSource) -> None:
     amount = format_amount(found.balance_minor, found.currency)
     where = "all partitions" if found.partition is None else f"partition {found.partition}, seq {found.seq}"
     held = format_amount(found.held_minor, found.currency)
     aside = f", {held} of it held" if found.held_minor else ""
     console.print(f"{found.account}  {amount} {found.currency}{aside}", style="bold")
     console.print(f"{where}, {time_text(found.time_ms)}")
+    source.show_note(console)

@@ -102,7 +102,12 @@ def verify(session: Session, database: str | None, journal: Path | None) -> None
         verdict = compare(
             rows, source.directory, lambda done, total: progress.update(task, completed=done, total=total)
         )
-    session.answer(_verdict_document(verdict), lambda console: _show_verdict(console, verdict))
+
+    def show(console: Console) -> None:
+        source.show_note(console)
+        _show_verdict(console, verdict)
+
+    session.answer(_verdict_document(verdict) | source.note(), show)
     if not verdict.ok:
         sys.exit(1)
 

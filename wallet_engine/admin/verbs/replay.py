@@ -80,8 +80,13 @@ def replay(session: Session, into: str, at: str | None, partition: int | None, j
         write_directory(past, Path(into))
     else:
         write_redis(past, address, count)
-    document = {"into": into, "journal": path_text(source.directory), **past.totals()}
-    session.answer(document, lambda console: _show(console, document))
+    document = {"into": into, "journal": path_text(source.directory), **past.totals(), **source.note()}
+
+    def show(console: Console) -> None:
+        _show(console, document)
+        source.show_note(console)
+
+    session.answer(document, show)
 
 
 def _address(into: str, directory: Directory) -> str | None:

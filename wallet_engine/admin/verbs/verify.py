@@ -75,6 +75,7 @@ def _folding(progress: Progress) -> Callable[[int, int], object]:
 
 
 def _document(verdict: Verdict, source: JournalSource) -> dict[str, Any]:
+    """A `journal_id` of null says that the journal was not compared with a live copy."""
     journal_id = None if source.info is None else source.info.journal_id
     return {
         **verdict.document(),
@@ -94,6 +95,7 @@ def _show(console: Console, verdict: Verdict, source: JournalSource) -> None:
     console.print(table)
     if verdict.mismatches:
         _show_mismatches(console, verdict)
+    source.show_note(console)
     against = "the journal is whole" if verdict.offline else "Redis holds what the journal says"
     console.print(
         f"ok: {against}" if verdict.ok else f"NOT OK: {verdict.mismatches_total:,} mismatches", style="bold"
