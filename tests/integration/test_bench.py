@@ -10,6 +10,7 @@ from typing import Any
 import click
 import pytest
 import uvloop
+from support.replicated import wait_until
 
 from bench import ring
 from bench.apis import OwnApis, server_pair
@@ -20,7 +21,6 @@ from bench.core_speed import probe
 from bench.result import Plan
 from bench.runner import Prepared, latencies, measure, prepare
 from bench.workload import CURRENCY, account_name
-from tests.support.replicated import wait_until
 
 ACCOUNTS = 2_000
 Running = tuple[Cluster, Prepared]
