@@ -147,6 +147,17 @@ class HoldChange(NamedTuple):
     by: str
 
 
+class LateRefusal(NamedTuple):
+    """A capture was refused by its receiver after its hold had ended and the hold's id was used again."""
+
+    account: str
+    hold: str
+    #: The entry of the capture: the hold is the last one that was placed before.
+    captured_seq: int
+    amount_minor: int
+    at_ms: int
+
+
 class GroupDecision(NamedTuple):
     """The decision about a whole group; `code` is that of the leg that caused a refusal."""
 
@@ -188,6 +199,7 @@ class Facts:
     transfers: list[Transfer] = field(default_factory=list)
     ends: list[End] = field(default_factory=list)
     holds: list[HoldChange] = field(default_factory=list)
+    late_refusals: list[LateRefusal] = field(default_factory=list)
     groups: list[GroupDecision] = field(default_factory=list)
     accounts: list[AccountChange] = field(default_factory=list)
     #: (partition, key) of a group's part -> whether it is set aside now.

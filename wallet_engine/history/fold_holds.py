@@ -5,7 +5,16 @@ from typing import Any
 from wallet_engine.domain import holds
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.history.book import hold_id_of
-from wallet_engine.history.facts import CAPTURE, DECLINED, HELD, PENDING, REVERSAL, SUCCESS, HoldState
+from wallet_engine.history.facts import (
+    CAPTURE,
+    DECLINED,
+    HELD,
+    PENDING,
+    REVERSAL,
+    SUCCESS,
+    HoldState,
+    LateRefusal,
+)
 from wallet_engine.history.step import Step, undone
 
 
@@ -75,9 +84,11 @@ def uncapture(step: Step) -> None:
         return
     kind, id_, account, other, amount, currency, _, _ = step.operation
     origin, code = undone(step)
-    hold = step.book.holds.get((account, hold_id_of(kind, id_, other)))
+    hold_id = hold_id_of(kind, id_, other)
+    hold = step.book.holds.get((account, hold_id))
     if hold is not None and step.rules > 4 and hold.placed_seq > origin.seq:
         hold = None  # placed after the capture: another one under the same id
+        step.facts.late_refusals.append(LateRefusal(account, hold_id, origin.seq, amount, step.at_ms))
     is_open = hold is not None and hold.status == holds.OPEN
     said: dict[str, Any] = {"status": DECLINED, "transaction": id_, "origin": origin, "code": code}
     step.post(account, currency, REVERSAL, delta=amount, held=amount if is_open else 0, **said)

@@ -44,6 +44,7 @@ from wallet_engine.history.rows import (
     noted,
     posting_row,
     transfer_row,
+    uuid_of,
 )
 from wallet_engine.history.session import Session
 from wallet_engine.journal.feed import FeedEntry, FeedPosition
@@ -92,6 +93,15 @@ _HOLD_CHANGED: Final = (
     f"ON CONFLICT (account, placed_at, hold_id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in HOLD_COLUMNS[4:])
 )
+#: The book has only the newest hold of an id, so this one changes in the table alone.
+_LATE_REFUSAL: Final = """
+UPDATE holds AS h SET captured = h.captured - $4, captures = h.captures - 1, released = h.released + $4, changed_at = $5
+FROM (
+    SELECT placed_at FROM holds WHERE account = $1 AND hold_id = $2 AND placed_seq < $3
+    ORDER BY placed_at DESC LIMIT 1
+) AS its
+WHERE h.account = $1 AND h.hold_id = $2 AND h.placed_at = its.placed_at
+"""
 
 
 class TakenOver(WalletError):
@@ -270,7 +280,7 @@ class HistorySink:
                 )
             await batch.matched.write(connection)
             facts = batch.facts
-            if facts.groups or facts.holds or facts.accounts or facts.parts:
+            if facts.groups or facts.holds or facts.late_refusals or facts.accounts or facts.parts:
                 await self._write_rare(connection, facts)
         self._on_disk = to_disk
         await self._ends.written(connection, batch.matched)
@@ -285,6 +295,8 @@ class HistorySink:
                 for c in facts.holds
             }
             await connection.executemany(_HOLD_CHANGED, list(newest.values()))
+        for account, hold, seq, amount, at_ms in facts.late_refusals:
+            await connection.execute(_LATE_REFUSAL, account, uuid_of(hold), seq, amount, time_of(at_ms))
         # In order, because a change may depend on the one before; equal statements in a row go together.
         for query, changes in groupby(map(_account_change, facts.accounts), itemgetter(0)):
             rows = [arguments for _, arguments in changes]
