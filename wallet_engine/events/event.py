@@ -8,11 +8,11 @@ time     of the entry
 data     amounts are decimal strings of major units
 """
 
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
+
+from wallet_engine.domain.times import time_text
 
 ACCOUNT_OPENED: Final = "account.opened"
 ACCOUNT_UPDATED: Final = "account.updated"
@@ -62,7 +62,7 @@ class Event(NamedTuple):
             "source": source,
             "type": self.type,
             "subject": self.subject,
-            "time": instant(self.time_ms),
+            "time": time_text(self.time_ms),
             "datacontenttype": "application/json",
             "data": self.data,
         }
@@ -70,13 +70,6 @@ class Event(NamedTuple):
     def encode(self, source: str = SOURCE_DEFAULT) -> bytes:
         """The event as JSON."""
         return _encode(self.document(source))
-
-
-@lru_cache(maxsize=1024)
-def instant(time_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    seconds, millis = divmod(time_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
 
 
 def event_id(partition: int, seq: int, idx: int, nth: int) -> str:

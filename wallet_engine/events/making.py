@@ -24,8 +24,9 @@ from wallet_engine.domain.notes import LEG_REFERENCES, METADATA, REFERENCE, said
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.domain.returns import parse_evidence
+from wallet_engine.domain.times import time_text
 from wallet_engine.events import event as types
-from wallet_engine.events.event import Event, event_id, instant
+from wallet_engine.events.event import Event, event_id
 from wallet_engine.history.facts import DECLINED, OPENED, REVERSAL, Facts, Posting
 
 #: Place of a debit: (partition, seq of the entry, idx of the operation).
@@ -194,7 +195,7 @@ def _hold(o: Operation, time_ms: int) -> _Told:
             word, _, expires_in_ms = o.other.partition("|")
             to = receiver_in(word)
             data |= {"hold_id": unpack_transaction_id(o.id), **_money(o), **_noted(o)}
-            data["expires_at"] = instant(time_ms + int(expires_in_ms))
+            data["expires_at"] = time_text(time_ms + int(expires_in_ms))
             if to is not None:
                 data["to_account"] = to
                 accounts += (to,)

@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.ids import check_account_id
+from wallet_engine.domain.times import time_text
 from wallet_engine.history.database import ms_of
 from wallet_engine.http import wire, wire_events
 from wallet_engine.http.endpoint import Endpoint, Request
@@ -244,7 +245,7 @@ def _parse_time(given: object) -> float:
 
 
 def _time_text(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return time_text(round(seconds * 1_000_000) // 1000)
 
 
 def _place_text(place: Place) -> bytes:

@@ -13,6 +13,7 @@ from wallet_engine.domain.holds import STATUS_WORDS, receiver_in
 from wallet_engine.domain.ids import check_account_id, is_system
 from wallet_engine.domain.money import check_currency, format_amount
 from wallet_engine.domain.notes import REFERENCE, said_in
+from wallet_engine.domain.times import time_text
 from wallet_engine.history.database import ms_of
 from wallet_engine.history.reader import AsOf, Statement, place_of
 from wallet_engine.http import wire, wire_past
@@ -28,8 +29,6 @@ from wallet_engine.http.parse_history import (
     positions_of,
     reference_of,
     span_of,
-    time_text,
-    time_text_of,
 )
 from wallet_engine.http.problems import MALFORMED, Answer, Refused, json_answer, stream_answer
 from wallet_engine.service.history import GuardedHistory
@@ -81,7 +80,7 @@ async def balance_at(request: Request, account: str, currency: str, at_ms: int) 
         **{name: format_amount(minor, currency) for name, minor in sums.items()},
         partition=None if alone is None else alone["partition"],
         seq=None if alone is None else alone["seq"],
-        at=time_text_of(at_ms),
+        at=time_text(at_ms),
         as_of=_as_of(as_of),
     )
     return json_answer(200, wire.encode(body))
@@ -113,7 +112,7 @@ async def statement(request: Request) -> Answer:
 
     told = stream()
     await anext(told)  # one that has not begun would not give back its connection when it is closed
-    as_of = (b"wallet-as-of", time_text_of(found.as_of.at_ms).encode())
+    as_of = (b"wallet-as-of", time_text(found.as_of.at_ms).encode())
     return stream_answer(b"text/csv; charset=utf-8" if as_csv else b"application/json", told, (as_of,))
 
 
@@ -162,7 +161,7 @@ def _unknown_account() -> Refused:
 
 
 def _as_of(as_of: AsOf) -> wire_past.AsOf:
-    return wire_past.AsOf(time_text_of(as_of.at_ms), as_of.lag_s)
+    return wire_past.AsOf(time_text(as_of.at_ms), as_of.lag_s)
 
 
 def _metadata(row: Any) -> dict[str, str] | None:
@@ -189,7 +188,7 @@ def _transaction(row: Any) -> wire_past.Transaction:
         reference=row["reference"],
         metadata=_metadata(row),
         key=_or_unset(row["key_id"]),
-        at=time_text(row["at"]),
+        at=time_text(ms_of(row["at"])),
         partition=row["partition"],
         seq=row["seq"],
     )
@@ -209,7 +208,7 @@ def _transfer(row: Any) -> wire_past.Transfer:
         reference=row["reference"],
         metadata=_metadata(row),
         key=_or_unset(row["key_id"]),
-        at=time_text(row["at"]),
+        at=time_text(ms_of(row["at"])),
         partition=row["partition"],
         seq=row["seq"],
     )
@@ -226,7 +225,7 @@ def _hold(row: Any) -> wire.Hold:
         currency=currency,
         **{name: format_amount(minor, currency) for name, minor in amounts.items()},
         status=STATUS_WORDS[row["status"]],
-        expires_at=time_text(row["expires_at"]),
+        expires_at=time_text(ms_of(row["expires_at"])),
         reference=said_in(row["note"]).get(REFERENCE),
     )
 
@@ -242,7 +241,7 @@ def _lines(
 
 def _line(row: Any, currency: str, balance_minor: int) -> wire_past.StatementLine:
     return wire_past.StatementLine(
-        at=time_text(row["at"]),
+        at=time_text(ms_of(row["at"])),
         type=row["type"] or "transfer",
         status=row["status"],
         transaction_id=None if row["transaction_id"] is None else str(row["transaction_id"]),
@@ -264,8 +263,7 @@ async def _as_json(
         "account_id": account,
         "currency": currency,
         **{
-            name: None if ms is None else time_text_of(ms)
-            for name, ms in zip(("from", "to"), span, strict=True)
+            name: None if ms is None else time_text(ms) for name, ms in zip(("from", "to"), span, strict=True)
         },
         "as_of": _as_of(found.as_of),
         "opening_balance": format_amount(found.opening_minor, currency),
@@ -304,7 +302,7 @@ async def _as_csv(
         return out.getvalue().encode()
 
     def edge(name: str, ms: int | None, minor: int) -> list[str | None]:
-        when = None if ms is None else time_text_of(ms)
+        when = None if ms is None else time_text(ms)
         return [when, name, *[None] * 3, currency, None, format_amount(minor, currency), *[None] * 3]
 
     yield text(_CSV_HEAD, edge("opening", span[0], found.opening_minor))

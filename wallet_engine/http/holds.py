@@ -1,6 +1,5 @@
 """The handlers of holds: money is set aside now, and paid or released later."""
 
-from datetime import UTC, datetime
 from typing import Final
 
 from wallet_engine.domain.errors import InvalidInput
@@ -8,6 +7,7 @@ from wallet_engine.domain.holds import STATUS_WORDS, Hold
 from wallet_engine.domain.ids import check_transaction_id, pack_transaction_id
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.domain.times import time_text
 from wallet_engine.http import wire
 from wallet_engine.http.endpoint import Endpoint, Request
 from wallet_engine.http.parse_holds import (
@@ -111,7 +111,6 @@ def _hold(hold: Hold, hold_id: str) -> wire.Hold:
     def amount(minor: int) -> str:
         return format_amount(minor, hold.currency)
 
-    expires = datetime.fromtimestamp(hold.expires_ms / 1000, UTC).isoformat(timespec="milliseconds")
     return wire.Hold(
         hold_id=hold_id,
         account_id=hold.account,
@@ -122,7 +121,7 @@ def _hold(hold: Hold, hold_id: str) -> wire.Hold:
         released=amount(hold.released),
         remaining=amount(hold.remaining),
         status=STATUS_WORDS[hold.status],
-        expires_at=expires.replace("+00:00", "Z"),
+        expires_at=time_text(hold.expires_ms),
         reference=hold.reference or None,
     )
 

@@ -12,7 +12,7 @@ import msgspec
 
 from wallet_engine.domain.ids import check_account_id
 from wallet_engine.domain.money import check_currency, parse_amount
-from wallet_engine.history.database import ms_of, time_of
+from wallet_engine.history.database import ms_of
 from wallet_engine.history.facts import TYPES
 from wallet_engine.history.listing import Listing
 from wallet_engine.history.reader import Position
@@ -52,15 +52,6 @@ def time_ms(request: Request, name: str, *, up: bool = False) -> int | None:
         return min(TIME_MS_MAX, ms_of(found) + (up and bool((match[1] or "").strip("0"))))
     except (ValueError, OverflowError):
         raise Refused("invalid_request", f"{name} must be a time such as 2026-11-21T10:00:00Z") from None
-
-
-def time_text(time: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def time_text_of(ms: int) -> str:
-    return time_text(time_of(ms))
 
 
 def limit_of(request: Request) -> int:

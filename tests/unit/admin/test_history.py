@@ -2,8 +2,9 @@
 
 import pytest
 
-from wallet_engine.admin.proof.past_balance import AtSeq, AtTime, parse_at, time_text
+from wallet_engine.admin.proof.past_balance import AtSeq, AtTime, parse_at
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.times import time_text
 
 TEN_MS = 1_795_255_200_000  # 2026-11-21T10:00:00Z
 

@@ -8,7 +8,8 @@ from support.written import FIRST_MS, Written
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.domain.memory import transfer_field
-from wallet_engine.events.event import TYPES, Event, event_id, instant
+from wallet_engine.domain.times import time_text
+from wallet_engine.events.event import TYPES, Event, event_id
 from wallet_engine.events.maker import Maker, from_first
 from wallet_engine.events.making import events_of
 from wallet_engine.history.book import Book
@@ -139,7 +140,7 @@ CASES: list[tuple[str, list[list[str]], list[Row]]] = [
         [
             ("2.0", "hold.placed", "alice", {
                 "account_id": "alice", "hold_id": U[1], "amount": "4.00", "currency": "USD",
-                "expires_at": instant(FIRST_MS + 2_000 + WEEK), "to_account": "bob",
+                "expires_at": time_text(FIRST_MS + 2_000 + WEEK), "to_account": "bob",
             }),
             ("2.0a", "posting", "alice", posting("alice", "0.00", "10.00", "6.00", held="4.00", hold_id=U[1])),
             ("3.0", "hold.increased", "alice", {
@@ -167,12 +168,12 @@ CASES: list[tuple[str, list[list[str]], list[Row]]] = [
         [
             ("2.0", "hold.placed", "alice", {
                 "account_id": "alice", "hold_id": U[1], "amount": "4.00", "currency": "USD",
-                "expires_at": instant(FIRST_MS + 2_000),
+                "expires_at": time_text(FIRST_MS + 2_000),
             }),
             ("2.0a", "posting", "alice", posting("alice", "0.00", "10.00", "6.00", held="4.00", hold_id=U[1])),
             ("2.1", "hold.placed", "alice", {
                 "account_id": "alice", "hold_id": U[2], "amount": "1.00", "currency": "USD",
-                "expires_at": instant(FIRST_MS + 2_000),
+                "expires_at": time_text(FIRST_MS + 2_000),
             }),
             ("2.1a", "posting", "alice", posting("alice", "0.00", "10.00", "5.00", held="5.00", hold_id=U[2])),
             ("3.0", "hold.expired", "alice", {"account_id": "alice", "hold_id": U[1], "currency": "USD"}),

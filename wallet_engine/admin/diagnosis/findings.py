@@ -17,8 +17,8 @@ from wallet_engine.admin.diagnosis.layout import layout
 from wallet_engine.admin.diagnosis.mends import Mend, by_hand, program, redis_cli, wallet_admin, wallet_engine
 from wallet_engine.admin.diagnosis.payments import payments
 from wallet_engine.admin.nodes import memory_text
-from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.domain.addresses import split_address
+from wallet_engine.domain.times import time_text
 from wallet_engine.routing.model import JournalInfo
 
 #: Used part of a limit: from here a warning, and from here an error.

@@ -6,7 +6,7 @@ from typing import Final
 from wallet_engine.admin.diagnosis.examination import Facts
 from wallet_engine.admin.diagnosis.finding import Finding
 from wallet_engine.admin.diagnosis.mends import Mend, by_hand, wallet_engine
-from wallet_engine.admin.proof.past_balance import time_text
+from wallet_engine.domain.times import time_text
 
 #: Allowed lag of a sink: it notes its position every 10 s, and catches up with some 10,000 transfers a second.
 LAG_ENTRIES_WARN: Final = 200_000

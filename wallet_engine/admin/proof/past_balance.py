@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.errors import ConfigError, Corruption, WrongUsage
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.times import time_text
 from wallet_engine.journal.reader import index_of_segment, read
 from wallet_engine.journal.segments import segment_numbers
 from wallet_engine.routing.slots import partition_of
@@ -76,12 +77,6 @@ def parse_at(text: str, flag: str = "--at") -> AtSeq | AtTime:
             f"{flag} {text!r} is neither a sequence number (120) nor a time (2026-11-21T10:00:00Z)"
         ) from None
     return AtTime(since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000)
-
-
-def time_text(time_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    instant = _EPOCH + timedelta(milliseconds=time_ms)
-    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def figures(balance_minor: int, held_minor: int, pending_minor: int, currency: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import redis
 from redis.exceptions import RedisError
 
 from wallet_engine.admin.proof.fold import JournalFold, Progress
-from wallet_engine.admin.proof.past_balance import AtSeq, AtTime, first_entry_text, time_text
+from wallet_engine.admin.proof.past_balance import AtSeq, AtTime, first_entry_text
 from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.money import format_amount
@@ -21,6 +21,7 @@ from wallet_engine.domain.oracle_state import (
     image_lines,
     redis_image,
 )
+from wallet_engine.domain.times import time_text
 from wallet_engine.redis_store.layout import KeyType, key_of
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.slots import tag_of

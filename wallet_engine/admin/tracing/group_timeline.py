@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.tracing.telling import operation_text, outcome_text
 from wallet_engine.domain.groups import Leg, parse_words
 from wallet_engine.domain.kinds import kind_of
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import Outcome
+from wallet_engine.domain.times import time_text
 from wallet_engine.routing.homes import Homes
 
 INTERRUPTED_GROUP: Final = "nothing: this attempt was interrupted, and a repeat of the group begins another"

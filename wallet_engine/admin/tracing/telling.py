@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.domain import groups, holds
 from wallet_engine.domain.entry import Entry, parse_entry
 from wallet_engine.domain.errors import Corruption
@@ -14,6 +13,7 @@ from wallet_engine.domain.notes import REFERENCE, said_in
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
 from wallet_engine.domain.returns import original_field_of, parse_evidence
+from wallet_engine.domain.times import time_text
 
 
 def operation_text(operation: Operation) -> str:

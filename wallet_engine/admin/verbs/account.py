@@ -12,7 +12,7 @@ from rich.console import Console
 
 from wallet_engine.admin.journals import find_journal, journal_option
 from wallet_engine.admin.nodes import primary_of_partition
-from wallet_engine.admin.proof.past_balance import figures, time_text
+from wallet_engine.admin.proof.past_balance import figures
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.admin.tracing.telling import (
     concerns,
@@ -26,6 +26,7 @@ from wallet_engine.domain.errors import ConfigError, InvalidInput, WrongUsage
 from wallet_engine.domain.ids import check_account_id, is_system
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.oracle_state import Flags
+from wallet_engine.domain.times import time_text
 from wallet_engine.journal.reader import read
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect

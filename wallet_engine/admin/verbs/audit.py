@@ -5,8 +5,8 @@ import msgspec
 from rich.console import Console
 
 from wallet_engine.admin.audit_log import AuditRecord, audit_records
-from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import Session, admin_command
+from wallet_engine.domain.times import time_text
 
 
 @click.command()

@@ -8,7 +8,6 @@ import click
 from rich.console import Console
 
 from wallet_engine.admin.placement import parse_shard
-from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
 from wallet_engine.admin.tree_file import (
     Backup,
@@ -22,6 +21,7 @@ from wallet_engine.admin.tree_file import (
 from wallet_engine.admin.tree_file import restore as restore_tree
 from wallet_engine.admin.verbs.protect import Users, restrict, roles_of, service_options
 from wallet_engine.domain.errors import ConfigError, as_usage
+from wallet_engine.domain.times import time_text
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import PartitionMap, check_name
 from wallet_engine.routing.moves import MOVES

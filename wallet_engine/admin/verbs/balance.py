@@ -19,12 +19,12 @@ from wallet_engine.admin.proof.past_balance import (
     figures,
     parse_at,
     past_balance,
-    time_text,
 )
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.domain.errors import InvalidInput, WrongUsage
 from wallet_engine.domain.ids import check_account_id
 from wallet_engine.domain.money import check_currency, format_amount
+from wallet_engine.domain.times import time_text
 
 
 @click.command()

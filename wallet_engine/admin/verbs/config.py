@@ -7,10 +7,10 @@ import msgspec
 from rich.console import Console
 
 from wallet_engine.admin.audit_log import audit_records
-from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import Plan, Session, admin_command, changing_command
 from wallet_engine.admin.settings import Setting, changed, check_safe, settings_of, write
 from wallet_engine.domain.errors import ConfigError, WrongUsage, as_usage
+from wallet_engine.domain.times import time_text
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.flags import VerbGroup
 

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from wallet_engine.admin.journals import check_current, find_journal, journal_option
 from wallet_engine.admin.proof.history import HistoryVerdict, compare, read_rows
-from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import (
     Plan,
     Session,
@@ -21,6 +20,7 @@ from wallet_engine.admin.session import (
     plain_table,
 )
 from wallet_engine.domain.errors import ConfigError, WalletError, WrongUsage, text_of
+from wallet_engine.domain.times import time_text
 from wallet_engine.history.clearing import clear
 from wallet_engine.history.database import check_version, connected, migrate, ms_of, version_of
 from wallet_engine.history.sink import SINK

@@ -9,7 +9,6 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from wallet_engine.admin.nodes import primary_of_partition
-from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import Session, admin_command
 from wallet_engine.admin.tracing.open_entries import remembered
 from wallet_engine.domain.errors import ConfigError, Corruption, InvalidInput, WrongUsage
@@ -23,6 +22,7 @@ from wallet_engine.domain.ids import (
 )
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.money import format_amount
+from wallet_engine.domain.times import time_text
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory

@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 
 from wallet_engine.admin.journals import find_journal, journal_option
-from wallet_engine.admin.proof.past_balance import AtSeq, AtTime, parse_at, time_text
+from wallet_engine.admin.proof.past_balance import AtSeq, AtTime, parse_at
 from wallet_engine.admin.session import Session, admin_command, plain_console
 from wallet_engine.admin.tracing.telling import (
     concerns,
@@ -22,6 +22,7 @@ from wallet_engine.admin.tracing.telling import (
 from wallet_engine.domain.entry import Entry, parse_entry, parse_header
 from wallet_engine.domain.errors import ConfigError, InvalidInput, WalletError, WrongUsage
 from wallet_engine.domain.ids import check_account_id, is_system
+from wallet_engine.domain.times import time_text
 from wallet_engine.journal.reader import read
 from wallet_engine.routing.slots import partition_of
 

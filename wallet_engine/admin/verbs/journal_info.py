@@ -12,11 +12,11 @@ from rich.console import Console
 
 from wallet_engine.admin.journals import check_journal, journal_option
 from wallet_engine.admin.nodes import memory_text
-from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import Session, admin_command, plain_table
 from wallet_engine.admin.survey import JournalState, survey
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.paths import path_text
+from wallet_engine.domain.times import time_text
 from wallet_engine.journal.format import KIND_ENTRY, SEGMENT_HEADER_BYTES
 from wallet_engine.journal.scan import Scan
 from wallet_engine.journal.segments import (

@@ -8,10 +8,10 @@ import click
 from rich.console import Console
 
 from wallet_engine.admin.durations import duration_ms
-from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.session import Plan, Session, admin_command, changing_command, plain_table
 from wallet_engine.domain.errors import ConfigError, InvalidInput, WrongUsage
 from wallet_engine.domain.money import check_currency, format_amount, parse_amount
+from wallet_engine.domain.times import time_text
 from wallet_engine.routing.api_keys import ApiKey, Role, check_key, new_key, rotated
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.flags import FiniteRange, VerbGroup

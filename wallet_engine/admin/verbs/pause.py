@@ -7,11 +7,11 @@ import click
 from rich.console import Console
 
 from wallet_engine.admin.audit_log import user_name
-from wallet_engine.admin.proof.past_balance import time_text
 from wallet_engine.admin.service_calls import ask_one
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.waiting import wait_until
 from wallet_engine.domain.errors import ConfigError, WrongUsage
+from wallet_engine.domain.times import time_text
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import ServiceInfo
 from wallet_engine.routing.pausing import Pause
