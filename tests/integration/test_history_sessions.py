@@ -5,11 +5,21 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
+import asyncpg
 import pytest
+from support.databases import asked, fresh_database
 
 from wallet_engine.dev.postgresql import PostgresProcess, find_postgresql
-from wallet_engine.history.database import FAILURES, HistoryUnavailable, check_version, migrate
+from wallet_engine.history.database import (
+    FAILURES,
+    SCHEMA,
+    HistoryUnavailable,
+    check_version,
+    migrate,
+    migrations,
+)
 from wallet_engine.history.session import Pool, Session
 
 #: A call that does not end within this time fails; others need a part of it.
@@ -53,6 +63,38 @@ def test_the_wheels_own_server_takes_our_tables(server: PostgresProcess) -> None
             assert before == 0 < now
             await session.ask(check_version(session.connection))
             assert session.connection.get_server_version().major >= 13
+
+    asyncio.run(main())
+
+
+def test_tables_of_an_older_version_that_were_restored_are_named_until_they_are_migrated(
+    postgresql: PostgresProcess,
+) -> None:
+    """Readers said for ever which table or column there is not."""
+    url = fresh_database(postgresql)
+    asked(url, migrate)
+    query = "SELECT number FROM event_log"
+
+    async def restore_first_version(connection: Any) -> None:
+        await connection.execute(f"DROP SCHEMA {SCHEMA} CASCADE; CREATE SCHEMA {SCHEMA}")
+        await connection.execute(migrations()[1])
+        await connection.execute("CREATE TABLE versions (version integer, migrated_at timestamptz)")
+        await connection.execute("INSERT INTO versions VALUES (1)")
+
+    async def main() -> None:
+        pool = await Pool.open(url, "test", size_max=2, answer_s_max=5.0, check=check_version)
+        try:
+            assert await pool.fetch(query) == []
+            await asyncio.to_thread(asked, url, restore_first_version)
+            with pytest.raises(asyncpg.UndefinedTableError):
+                await pool.fetch(query)
+            for _ in range(2):
+                with pytest.raises(HistoryUnavailable, match=r"version 1, .*: wallet-admin history migrate"):
+                    await pool.fetch(query)
+            await asyncio.to_thread(asked, url, migrate)
+            assert await pool.fetch(query) == []
+        finally:
+            pool.terminate()
 
     asyncio.run(main())
 

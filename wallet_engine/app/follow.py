@@ -29,7 +29,7 @@ from wallet_engine.app.troubles import Troubles
 from wallet_engine.app.versions import OWN_VERSIONS
 from wallet_engine.app.webhooks import webhooks_option
 from wallet_engine.domain.errors import ConfigError, WrongUsage
-from wallet_engine.events.event import SOURCE_DEFAULT
+from wallet_engine.events.event import SOURCE_DEFAULT, check_source
 from wallet_engine.exports.kafka import read_settings
 from wallet_engine.follow.claims import Claims
 from wallet_engine.follow.follower import Follower
@@ -129,6 +129,7 @@ def follow(
     """
     listening = Listening.checked(host, metrics_port or 0, None)
     credentials = read_credentials(zookeeper_user, zookeeper_password_file)
+    check_source(event_source)
     if len(set(targets)) != len(targets):
         raise WrongUsage("--to names a sink twice")
     librdkafka = {} if kafka_config is None else read_settings(kafka_config)

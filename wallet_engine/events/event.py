@@ -8,10 +8,12 @@ time     of the entry
 data     amounts are decimal strings of major units
 """
 
+import re
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from wallet_engine.domain.errors import WrongUsage
 from wallet_engine.domain.times import time_text
 
 ACCOUNT_OPENED: Final = "account.opened"
@@ -40,6 +42,9 @@ TYPES: Final = (
 )
 
 SOURCE_DEFAULT: Final = "wallet-engine"
+SOURCE_LENGTH_MAX: Final = 200
+#: The characters of a URI reference (RFC 3986).
+_source_match = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+\Z").match
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -70,6 +75,16 @@ class Event(NamedTuple):
     def encode(self, source: str = SOURCE_DEFAULT) -> bytes:
         """The event as JSON."""
         return _encode(self.document(source))
+
+
+def check_source(text: str) -> str:
+    """The source of events. Raises `WrongUsage` for what is no URI reference, or an empty one."""
+    if len(text) > SOURCE_LENGTH_MAX or not _source_match(text):
+        raise WrongUsage(
+            f"--event-source {text[:40]!a} is no URI reference such as https://shop.example/wallet, "
+            f"of at most {SOURCE_LENGTH_MAX} characters"
+        )
+    return text
 
 
 def event_id(partition: int, seq: int, idx: int, nth: int) -> str:

@@ -39,6 +39,14 @@ _UNENDED: Final = (
 )
 
 
+#: Our tables are not there, or not as we know them: perhaps they were restored from a backup of an older version.
+_OTHER_TABLES: Final = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InvalidSchemaNameError,
+)
+
+
 class Session:
     """One connection, for one query after the other."""
 
@@ -99,6 +107,7 @@ class Pool:
     def __init__(self, pool: Any, check: Check | None = None) -> None:
         self._pool = pool
         self._check = check
+        self._is_checked = check is None
         self._answered_s = -FRESH_S_MAX
 
     @classmethod
@@ -139,22 +148,26 @@ class Pool:
         try:
             if time.monotonic() >= self._answered_s + FRESH_S_MAX:
                 await connection.fetchval("SELECT 1", timeout=ALIVE_S_MAX)
-            if self._check is not None:
-                await self._check_once(self._check, connection)
+            if not self._is_checked:
+                await self._check_once(connection)
             yield connection
             self._answered_s = time.monotonic()
+        except _OTHER_TABLES:
+            self._is_checked = self._check is None
+            raise
         except _UNENDED:
             connection.terminate()
             raise
         finally:
             await self._pool.release(connection, timeout=ALIVE_S_MAX)
 
-    async def _check_once(self, check: Check, connection: Any) -> None:
+    async def _check_once(self, connection: Any) -> None:
         try:
-            await check(connection)
+            if self._check is not None:
+                await self._check(connection)
         except ConfigError as error:
             raise HistoryUnavailable(error) from None
-        self._check = None
+        self._is_checked = True
 
     async def fetch(self, query: str, *arguments: Any) -> Sequence[Any]:
         async with self.acquire() as connection:

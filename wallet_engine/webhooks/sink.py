@@ -101,6 +101,7 @@ class WebhookSink:
             size_max=_CONNECTIONS_MAX,
             answer_s_max=_ANSWER_S_MAX,
             quick_commits=True,
+            check=check_version,
         )
         self._dispatcher = Dispatcher(
             self._pool,

@@ -37,6 +37,9 @@ MALFORMED: dict[str, tuple[tuple[str, ...], ...]] = {
         ("--metrics-port", "65536", "--directory", "."),
     ),
     "wallet-engine follow": (
+        ("--to", "history", "--event-source", "a b"),
+        ("--to", "history", "--event-source", ""),
+        ("--to", "webhooks", "--events-kept-days", "inf"),
         ("--to", "nonsense"),
         ("--to", "history", "--database", "h/d"),
         ("--to", "kafka://broker"),
@@ -93,6 +96,7 @@ MALFORMED: dict[str, tuple[tuple[str, ...], ...]] = {
         ("n", "--role", "treasury", "--system", "bank"),
         ("n", "--role", "payer", "--amount-max", "12"),
         ("n", "--role", "payer", "--expires", "soon"),
+        ("n", "--role", "payer", "--rate", "nan"),
     ),
     "wallet-admin key rotate": (("n", "--keep", "3x"),),
     "wallet-admin ca init": ((".", "--name", ""),),
@@ -115,7 +119,7 @@ MALFORMED: dict[str, tuple[tuple[str, ...], ...]] = {
 
 #: Free form in which nothing is malformed: a command of a shell, a host, or a name that is looked up in the cluster.
 ANY_TEXT = {
-    *("--restore-command", "--host", "--otlp-endpoint", "--event-source", "--forget", "--zookeeper-user"),
+    *("--restore-command", "--host", "--otlp-endpoint", "--forget", "--zookeeper-user"),
     *("--redis-user", "--zookeeper", "key_name", "shard"),
     *("wallet-admin partitions --shard", "wallet-admin remove-shard name"),
 }
