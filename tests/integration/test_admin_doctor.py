@@ -13,11 +13,13 @@ import redis
 from support.advice import run_advice
 from support.clusters import redis_binary
 from support.patient import PARTITIONS, Patient, wait_healthy
+from support.replicated import wait_until
 from support.stopped import stopped
-from support.wallet_api import WalletApi
+from support.wallet_api import WalletApi, new_id
 from unit.admin.made import admin, answer, refusal
 
 from wallet_engine.admin.diagnosis import findings as doctor_findings
+from wallet_engine.admin.diagnosis import holds as overdue
 from wallet_engine.admin.diagnosis import probing
 from wallet_engine.admin.verbs.replace_node import join_as_replica
 from wallet_engine.dev.ports import free_port
@@ -136,6 +138,31 @@ def _other_primary(patient: Patient) -> str:
     view = find_primary(patient.directory.shards()["s2"].nodes)
     assert view is not None
     return view.node_id
+
+
+def test_an_expired_hold_that_cannot_be_released_is_named(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its account has got money meanwhile, and both together would leave the range of exact numbers."""
+    monkeypatch.setattr(overdue, "OVERDUE_MS_WARN", 1_000)
+    wait_healthy(patient)
+    most = "90071992547409.91"
+    with WalletApi(patient.cluster.url, PARTITIONS) as api:
+        account, hold_id = api.account(3), new_id()
+        assert api.pay("@bank:full-1", account, most).status == 200
+        hold = {"account_id": account, "amount": most, "currency": "USD", "transaction_id": hold_id}
+        assert api.post("/v1/holds", {**hold, "expires_in_s": 1}).status == 201
+        assert api.pay("@bank:full-2", account, "1.00").status == 200
+
+        def named() -> str:
+            found = answer("doctor", *patient.flags)["findings"]
+            return "\n".join(f"{f['what']} | {f['mend']}" for f in found if f["check"] == "holds")
+
+        wait_until(named, "no finding", 60)
+        assert f"1 expired holds cannot be released, such as {hold_id} of {account}" in named()
+        assert f"wallet-admin hold {hold_id} --account {account}" in named()
+        api.paid(account, "@fees", "1.00")
+        wait_until(lambda: not named(), "the hold is released", 60)
 
 
 def test_pending_says_what_an_open_transfer_waits_for(

@@ -13,6 +13,8 @@ ROUTES = pytest.mark.parametrize(
 )
 #: An expired hold is released within 5 s; the rest is for a machine that is busy with other tests.
 RELEASED_S_MAX = 30.0
+#: 2^53 - 1 cents.
+MOST = "90071992547409.91"
 
 
 def refused(reply: Any, status: int, code: str) -> None:
@@ -320,3 +322,43 @@ def test_a_hold_that_is_voided_and_captured_at_once_ends_one_way(api: WalletApi)
     assert {(f["status"], f["captured"]) for f in ends} <= {("captured", "2.00"), ("voided", "0.00")}
     whole, left = f"{taken * 2}.00", f"{20 - taken * 2}.00"
     assert (api.balance(receiver), figures(api, payer)) == (whole, (left, left, "0.00", "0.00"))
+
+
+def full(api: WalletApi, p: int, **more: Any) -> tuple[str, dict[str, Any]]:
+    """An account that holds the largest amount there is, and has got another 1.00 since."""
+    account, system = api.account(p), f"@bank:{new_id()[:8]}"
+    for source, amount in ((f"{system}-1", MOST), (f"{system}-2", "1.00")):
+        if source.endswith("2"):
+            hold = place(api, account, MOST, **more)
+        assert api.pay(source, account, amount).status == 200
+    return account, hold
+
+
+def test_a_hold_that_would_leave_the_range_of_numbers_is_not_voided_until_there_is_room(
+    api: WalletApi,
+) -> None:
+    """G12. What is available and what is held are in range each for itself; the caller is told at once."""
+    account, hold = full(api, 7)
+    assert figures(api, account) == ("90071992547410.91", "1.00", MOST, "0.00")
+    path, body = f"/v1/holds/{hold['hold_id']}/void", {"account_id": account}
+    for _ in range(2):
+        refused(api.post(path, body), 422, "balance_limit")
+    assert look(api, hold)["status"] == "open"
+    api.paid(account, "@fees", "1.00")
+    assert api.post(path, body).json()["status"] == "voided"
+    assert figures(api, account) == (MOST, MOST, "0.00", "0.00")
+
+
+def test_a_hold_that_cannot_be_released_writes_nothing_while_it_waits(api: WalletApi) -> None:
+    account, hold = full(api, 8, expires_in_s=1)
+    path = f"/v1/accounts/{account}/balance?currency=USD"
+    time.sleep(2.5)  # the expirer has tried
+    before = api.get(path).json()
+    time.sleep(2.5)
+    assert (api.get(path).json(), before["held"]) == (before, MOST)
+    api.paid(account, "@fees", "1.00")
+    deadline_s = time.monotonic() + RELEASED_S_MAX
+    while look(api, hold)["status"] != "expired":
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    assert figures(api, account) == (MOST, MOST, "0.00", "0.00")

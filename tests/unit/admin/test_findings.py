@@ -16,6 +16,7 @@ from wallet_engine.admin.diagnosis.examination import (
     ZooKeeperServer,
 )
 from wallet_engine.admin.diagnosis.findings import CHECKS, find
+from wallet_engine.admin.diagnosis.holds import OverdueHold
 from wallet_engine.admin.diagnosis.probing import Probe, Probes
 from wallet_engine.admin.diagnosis.strays import Strays
 from wallet_engine.admin.nodes import NodeState
@@ -601,6 +602,26 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         "open for long",
         others(open_entries=(OpenEntry(1, 5, 600_001, ()),)),
         ("open entries", "error", "up to 600 s; the oldest waits for its settle", "pending"),
+    ),
+    (
+        "an expired hold whose rest does not fit",
+        partition(overdue_holds=(OverdueHold("ann", "22…", True), OverdueHold("bob", "33…", False))),
+        (
+            "holds",
+            "warning",
+            "1 expired holds cannot be released, such as 33… of bob",
+            "pay some of what is available",
+        ),
+    ),
+    (
+        "an expired hold that nobody releases",
+        partition(overdue_holds=(OverdueHold("ann", "22…", True), OverdueHold("bob", "33…", False))),
+        (
+            "holds",
+            "warning",
+            "1 holds expired over a minute ago and are not released, such as 22… of ann",
+            "see",
+        ),
     ),
     (
         "the oracle has found something",

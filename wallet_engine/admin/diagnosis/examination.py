@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from wallet_engine.admin.diagnosis.certificates import Certificate, certificates_of
 from wallet_engine.admin.diagnosis.expiring import expiring_fields, expiring_keys, has_expiring_fields
+from wallet_engine.admin.diagnosis.holds import OverdueHold, overdue_holds
 from wallet_engine.admin.diagnosis.probing import Probes, probe_partitions
 from wallet_engine.admin.diagnosis.strays import NO_STRAYS, Strays, find_strays, is_engines, keys_in_slot
 from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX, look_at_all, primary_of
@@ -65,6 +66,7 @@ class PartitionFacts:
     #: Keys of the engine with a time to live -> its milliseconds; and likewise (key, field).
     expiring: Mapping[bytes, int] = field(default_factory=dict)
     expiring_fields: Mapping[tuple[bytes, bytes], int] = field(default_factory=dict)
+    overdue_holds: tuple[OverdueHold, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,14 +240,16 @@ def _holds(
 def _partition(client: redis.Redis, partition: int, count: int, fields_expire: bool) -> PartitionFacts:
     keys = PartitionKeys(tag_of(partition, count))
     owner, fault, clock = (str(value or "") for value in client.hmget(keys.meta, ["owner", "fault", "clock"]))
-    ahead_ms = int(clock or 0) - _ms(client.time())
+    now_ms = _ms(client.time())
+    ahead_ms = int(clock or 0) - now_ms
     waiting = int(client.xlen(keys.journal)) - int(client.zcard(keys.open))
     names = keys_in_slot(client, slot_of(keys.tag))
     known = [name for name in names if is_engines(name, keys.tag)]
     unknown = tuple(name for name in names if not is_engines(name, keys.tag))
     expiring = expiring_keys(client, known)
     fields = expiring_fields(client, known) if fields_expire else {}
-    return PartitionFacts(partition, owner, max(0, waiting), unknown, fault, ahead_ms, expiring, fields)
+    late = overdue_holds(client, keys, now_ms)
+    return PartitionFacts(partition, owner, max(0, waiting), unknown, fault, ahead_ms, expiring, fields, late)
 
 
 def _ms(time: tuple[int, int]) -> int:

@@ -13,6 +13,7 @@ from wallet_engine.admin.diagnosis.certificates import ending
 from wallet_engine.admin.diagnosis.examination import Facts
 from wallet_engine.admin.diagnosis.finding import Finding
 from wallet_engine.admin.diagnosis.followers import followers
+from wallet_engine.admin.diagnosis.holds import overdue
 from wallet_engine.admin.diagnosis.layout import layout
 from wallet_engine.admin.diagnosis.mends import Mend, by_hand, program, redis_cli, wallet_admin, wallet_engine
 from wallet_engine.admin.diagnosis.payments import payments
@@ -374,6 +375,7 @@ CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
     "archive": _beside,
     "followers": followers,
     "open entries": _open,
+    "holds": overdue,
     "moves": _moves,
     "services": _services,
     "payments": payments,
