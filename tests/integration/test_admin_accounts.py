@@ -58,6 +58,19 @@ def test_a_refused_credit_is_shown_with_its_refund(api: WalletApi, flags: list[s
     assert kinds(document)[:3] == steps
 
 
+def test_a_refund_by_a_system_account_has_a_timeline(api: WalletApi, flags: list[str]) -> None:
+    """It was unknown: it stands where its original is, which its id does not tell."""
+    for partition in (0, 7):
+        ann, fee, refund_id = api.account(partition, "5.00"), new_id(), new_id()
+        api.paid(ann, "@fees", "2.00", transaction_id=fee)
+        wanted = {"from_account": ann, "transaction_id": refund_id, "amount": "1.50"}
+        assert api.post(f"/v1/transfers/{fee}/refunds", wanted).status == 200
+        for payer in (("--from", "@fees"), ()):
+            found = answer("transfer", refund_id, *payer, *flags)
+            assert (found["status"], found["partition"]) == ("paid", partition)
+            assert kinds(found) == [("refund", "applied")]
+
+
 @pytest.mark.parametrize("q", [0, 7], ids=["same-partition", "across"])
 def test_what_was_refunded_stands_behind_its_transfer(api: WalletApi, flags: list[str], q: int) -> None:
     """The refund also has a timeline of its own, under the account that pays it; so has a capture."""

@@ -18,7 +18,7 @@ from wallet_engine.admin.tracing.group_timeline import (
 from wallet_engine.admin.tracing.open_entries import remembered
 from wallet_engine.admin.tracing.telling import outcome_text
 from wallet_engine.domain.entry import parse_entry
-from wallet_engine.domain.ids import pack_transaction_id
+from wallet_engine.domain.ids import is_system, pack_transaction_id
 from wallet_engine.domain.kinds import Id, kind_of, receiver_of
 from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
 from wallet_engine.domain.outcomes import Outcome
@@ -112,6 +112,8 @@ def trace(found: Survey, journal: Path | None, transaction_id: str, from_account
     homes = Homes(found.config.partitions)
     home = homes.of_payer(from_account, packed)
     redis, trouble = _remembered(found, home, packed, from_account)
+    if redis is None and is_system(from_account):
+        home, redis = _refund_elsewhere(found, journal, homes, home, packed, from_account)
     steps: tuple[Step, ...] | None = None
     refunds: tuple[Step, ...] = ()
     if journal is not None:
@@ -119,6 +121,25 @@ def trace(found: Survey, journal: Path | None, transaction_id: str, from_account
         steps = tuple(_steps_in_journal(journal, homes, home, packed, from_account, seq))
         refunds = tuple(_refunds_in_journal(journal, homes, home, steps))
     return Trace(transaction_id, from_account, home, redis, trouble, steps, refunds)
+
+
+def _refund_elsewhere(
+    found: Survey, journal: Path | None, homes: Homes, home: int, packed: str, payer: str
+) -> tuple[int, Remembered | None]:
+    """The partition of a refund that a system account paid, and what Redis remembers there; else `home`.
+
+    It is decided where its original is, and not at the home of its id.
+    """
+    for partition in range(homes.partitions):
+        redis, _ = _remembered(found, partition, packed, payer)
+        if redis is not None:
+            return partition, redis
+    wanted = packed.encode()
+    for record in read(journal, verify=False) if journal is not None else ():
+        for operation in parse_entry(record.payload).operations if wanted in record.payload else ():
+            if operation.kind in _REFUNDS and (operation.id, operation.account) == (packed, payer):
+                return record.partition, None
+    return home, None
 
 
 def _remembered(found: Survey, home: int, packed: str, from_account: str) -> tuple[Remembered | None, str]:
