@@ -131,6 +131,10 @@ class Auditor:
         """A journal copy has synced an entry."""
         copies = self._copies.setdefault((partition, header.seq), {})
         holders, _ = copies.setdefault(header.nonce, (set(), payload))
+        if (
+            journal_id in holders
+        ):  # it had set the entry aside before it could receipt it, and has read it again
+            return
         holders.add(journal_id)
         if len(holders) == self.quorum:
             if len(copies) > 1 and sum(len(has) >= self.quorum for has, _ in copies.values()) > 1:

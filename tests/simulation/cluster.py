@@ -1,5 +1,6 @@
 """A whole simulated cluster: Redis nodes, journals, services and ZooKeeper in one world, and the faults that strike."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ from simulation.world import ProcessLoop, World
 
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.topology import NodeView
-from wallet_engine.routing.directory import MAP, Directory
+from wallet_engine.routing.directory import MAP, MEMBERS, Directory
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, decode_map, spread
 from wallet_engine.routing.slots import slot_range
 
@@ -68,10 +69,8 @@ class Cluster:
             }
         self.clients = Clients(world, self.nodes, self._reached)
         self.mover = Mover(world, self.keeper, self.network, [shard.name for shard in self.shards])
-        self.journals = [
-            JournalProcess(world, self.keeper, self.network, f"j{n}", directory / f"j{n}", self.auditor)
-            for n in range(1, profile.journals + 1)
-        ]
+        self._directory, self._copies_made = directory, 0
+        self.journals = [self._make_journal() for _ in range(profile.journals)]
         self.services = [
             ServiceProcess(world, self.keeper, self.network, f"api{n}", holds=profile.holds)
             for n in range(1, profile.services + 1)
@@ -113,6 +112,13 @@ class Cluster:
         nodes[1].primary = False
         nodes[0].peer, nodes[1].peer = nodes[1], nodes[0]
         return SimShard(f"s{number}", (nodes[0], nodes[1]))
+
+    def _make_journal(self) -> JournalProcess:
+        self._copies_made += 1
+        name = f"j{self._copies_made}"
+        return JournalProcess(
+            self.world, self.keeper, self.network, name, self._directory / name, self.auditor
+        )
 
     def _went_live(self, node: RedisNode, meta_key: bytes) -> None:
         """An epoch of a partition is in force: the chain it began with, marked by a quorum, counts from now on."""
@@ -207,6 +213,29 @@ class Cluster:
 
     def journal_killed_at_sync(self) -> None:
         self.world.rng.choice(self.journals).die_at_sync = self.world.rng.choice(("before", "after"))
+
+    def _all_count(self) -> bool:
+        """Whether the journal copies that run are those that count."""
+        node = self.keeper.nodes.get(MEMBERS)
+        counted = set() if node is None else set(json.loads(node.data)["copies"])
+        return counted == {journal.name for journal in self.journals}
+
+    def copy_replaced(self) -> None:
+        """A journal copy is lost with its disk, and an empty one takes its place, unless another one still joins."""
+        if self._all_count() and self.profile.quorum > 1:
+            place = self.world.rng.randrange(len(self.journals))
+            lost, new = self.journals[place], self._make_journal()
+            lost.kill()
+            lost.gone, new.replaces = True, lost.name
+            self.journals[place] = new
+            new.start_later(self._seconds(0.05, 2.0))
+
+    def copy_added(self) -> None:
+        """One copy more, unless another one still joins."""
+        if self._all_count() and len(self.journals) <= self.profile.journals:
+            new = self._make_journal()
+            self.journals.append(new)
+            new.start_later(self._seconds(0.05, 1.0))
 
     def redis_empty(self) -> None:
         """The process dies, and comes back empty."""

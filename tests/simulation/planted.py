@@ -60,12 +60,17 @@ class Bug:
     late: bool = False
     #: Whether partitions move; then only `changes` counts besides.
     moves: bool = False
+    #: The method of `Profile` that draws each seed's; then no other field counts.
+    drawn_by: str = ""
     #: Other fields of the profile with which the bug shows soon.
     changes: Mapping[str, Any] = field(default_factory=dict)
     #: Where the search begins. A bug that shows late begins near the seed that shows it.
     seed_min: int = 1
 
     def profile(self, seed: int) -> Profile:
+        if self.drawn_by:
+            drawn_by: Profile = getattr(Profile, self.drawn_by)(seed)
+            return drawn_by
         if self.outage:
             return Profile.draw_outage(seed, self.outage)
         if self.late:

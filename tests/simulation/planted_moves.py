@@ -1,10 +1,15 @@
-"""Bugs of moves: data is not copied, two nodes serve at once, or a shard keeps keys of a partition that has left it."""
+"""Bugs of moves: data is not copied, two nodes serve at once, or a shard keeps keys of a partition that has left it.
 
+Also bugs of what else changes in a cluster: the node that serves, and the journal copies that count.
+"""
+
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
+from simulation import redis_node
 from simulation.cluster import Cluster
 from simulation.planted import Bug, planted_method
 
@@ -13,7 +18,9 @@ from wallet_engine.admin.moving.copying import Copy
 from wallet_engine.admin.moving.driver import Driver
 from wallet_engine.admin.moving.sides import Source, Target
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.recovery.join import _Joining
 from wallet_engine.recovery.recover import ShardRecovery
+from wallet_engine.routing.model import Members
 
 
 @contextmanager
@@ -75,6 +82,23 @@ def _freezes_in_words_alone(original: Any) -> Any:
     return freeze
 
 
+@contextmanager
+def _replicas_know_the_owner(_: Cluster) -> Iterator[None]:
+    """An old bug: a primary that failed over and came back served with the data of its replica."""
+    with patch.object(redis_node, "is_replicated", lambda: True):
+        yield
+
+
+def _counts_without_fences(_: Any) -> Any:
+    async def be_counted(self: Any, members: Members, *_: Any) -> None:
+        now = await asyncio.to_thread(self._directory.partition_map)
+        kept = [name for name in members.copies if name != self._replaces]
+        copies = (*kept, self._copy.journal_id)
+        await asyncio.to_thread(self._directory.replace_members, members, copies, self._replaces, beside=now)
+
+    return be_counted
+
+
 #: Few partitions, so that the same ones leave and come back, and replicas are promoted in between.
 _THERE_AND_BACK: Final = {
     "partitions": 2,
@@ -102,6 +126,22 @@ BUGS: Final = (
         moves=True,
         rare=True,
         changes=_THERE_AND_BACK,
+    ),
+    Bug(
+        "replicas know the owner",
+        "G2 G4 G5 G6 G7",
+        _replicas_know_the_owner,
+        900,
+        drawn_by="draw_together",
+        rare=True,
+    ),
+    Bug(
+        "a new copy counts before it has what the others have",
+        "G5 G7 G9",
+        planted_method(_Joining, "_be_counted", _counts_without_fences),
+        10,
+        drawn_by="draw_changed_copies",
+        seed_min=45,
     ),
     Bug(
         "what changes while it is copied is not copied again",

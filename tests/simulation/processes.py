@@ -169,12 +169,20 @@ class JournalProcess(Process):
         self.withheld: dict[int, list[Appended]] = {}
         #: The next commit kills the process: `before` the write, or `after` it and before any receipt.
         self.die_at_sync = ""
+        #: The copy in whose place it counts; whether its disk is lost, so that it never starts again.
+        self.replaces: str | None = None
+        self.gone = False
+
+    def start(self) -> None:
+        if not self.gone:
+            super().start()
 
     async def main(self, directory: Directory) -> None:
         writer = await asyncio.to_thread(SimWriter, self)
         listening = Listening(self.name, 0, None)
         metrics: Any = NoMetrics()
-        await CopyProcess(directory, writer, metrics, Troubles()).run(listening, asyncio.Event())
+        copy = CopyProcess(directory, writer, metrics, Troubles())
+        await copy.run(listening, asyncio.Event(), self.replaces)
 
     def kill(self) -> None:
         super().kill()

@@ -29,6 +29,9 @@ FAULTS: Final = (
 HUGE_MINOR: Final = 3_000_000_000_000_000
 #: Only in profiles that ask for it: moves add gossip, and an administrator.
 MOVED: Final = "partition_moved"
+#: Only in profiles that ask for them: the list of journal copies changes.
+CHANGED_COPIES: Final = ("copy_replaced", "copy_added")
+AROUND_CHANGES: Final = ("process_paused", "journal_killed", "redis_empty", "failover", "connection_reset")
 #: Parts that may be out for long while everything else is well (`outages.py`).
 OUTAGES: Final = ("shard_stopped", "shard_refuses", "journal_away")
 #: An outage that only tests choose.
@@ -143,6 +146,42 @@ class Profile:
             fault_gap_steps=rng.choice((100, 200, 400)),
             payments_per_caller=rng.randint(4, 8),
             pause_s=rng.choice((0.1, 0.6, 1.2)),
+        )
+
+    @staticmethod
+    def draw_changed_copies(seed: int) -> "Profile":
+        """Journal copies that are lost and replaced, or added, while others are stopped and shards recover."""
+        rng = random.Random(f"changed {seed}")
+        drawn = Profile.draw_all(seed) if rng.random() < 0.3 else Profile.draw(seed)
+        few = tuple(rng.sample(drawn.kinds, min(2, len(drawn.kinds))))
+        return replace(
+            drawn,
+            **{"journals": rng.choice((2, 3, 3)), "quorum": 2, "rests_s": (), "image_chance": 0.2},
+            kinds=(*CHANGED_COPIES, "copy_replaced", *AROUND_CHANGES, *few),
+            faults=rng.randint(8, 20),
+            fault_gap_steps=rng.choice((60, 120, 250)),
+            payments_per_caller=rng.randint(3, 6),
+            pause_s=rng.choice((0.1, 0.6)),
+        )
+
+    @staticmethod
+    def draw_together(seed: int) -> "Profile":
+        """Moves and failovers, several copies, recoveries that are overtaken, holds, groups, refunds, late repeats."""
+        rng = random.Random(f"together {seed}")
+        journals, quorum = rng.choice(((1, 1), (2, 2), (3, 2), (3, 2), (3, 1)))
+        kinds = (MOVED,) * 4 + ("failover",) * rng.randint(0, 3) + tuple(rng.sample(FAULTS, 3))
+        if journals == 3 and rng.random() < 0.5:
+            kinds += ("recovery_paused",) * 2
+        late = rng.random() < 0.4
+        return replace(
+            Profile.draw_all(seed),
+            **{"journals": journals, "quorum": quorum, "funds_minor": 1_000, "late_groups": late},
+            kinds=kinds,
+            faults=rng.randint(4, 14),
+            fault_gap_steps=rng.choice((100, 200, 400)),
+            payments_per_caller=rng.randint(3, 6),
+            pause_s=rng.choice((0.1, 0.6, 1.2)),
+            rests_s=tuple(rng.uniform(6, 20) for _ in range(3)) if late else (),
         )
 
     @staticmethod

@@ -2,7 +2,8 @@
 
 `SIM_SEED=n` runs one seed and prints what happened in it; `SIM_SECONDS=n` sets the length of the soak, or
 `SIM_SEEDS=n` how many seeds it has, and `SIM_PROFILE` says how both draw their profiles: `draw`, `draw_all`,
-`draw_copies`, `draw_late`, `draw_overtaken`, `draw_moves` or `draw_outage`.
+`draw_copies`, `draw_late`, `draw_overtaken`, `draw_moves`, `draw_together`,
+`draw_changed_copies` or `draw_outage`.
 """
 
 import os
@@ -83,6 +84,18 @@ def test_seeds_with_groups_that_are_repeated_late(seeds: range) -> None:
 def test_seeds_with_moves(seeds: range) -> None:
     """G1 to G9 and G11 while partitions move and come back, and primaries fail over."""
     keep_every_guarantee(seeds, Profile.draw_moves)
+
+
+@the_first(2, 40)
+def test_seeds_with_everything_together(seeds: range) -> None:
+    """G1 to G9 and G11 while partitions move, primaries fail over, copies recover, and ids are forgotten."""
+    keep_every_guarantee(seeds, Profile.draw_together)
+
+
+@the_first(3, 60)
+def test_seeds_with_copies_that_change(seeds: range) -> None:
+    """G1 to G9 while journal copies are lost with their disks and replaced, or added."""
+    keep_every_guarantee(seeds, Profile.draw_changed_copies)
 
 
 @the_first(2, 6)
