@@ -19,7 +19,8 @@ from wallet_engine.webhooks import outbox
 from wallet_engine.webhooks.dispatcher import Dispatcher
 from wallet_engine.webhooks.endpoint import Endpoint, new_webhook_id
 from wallet_engine.webhooks.log import LogRow, append
-from wallet_engine.webhooks.queue import RETRY_S
+from wallet_engine.webhooks.outbox import QUEUED_MAX, STEP_DELIVERIES
+from wallet_engine.webhooks.queue import LINE_MAX, RETRY_S
 from wallet_engine.webhooks.signing import new_secret
 from wallet_engine.webhooks.store import WebhookStore
 
@@ -192,6 +193,34 @@ async def test_one_that_hangs_delays_no_other(pool: Any, server: WebhookServer) 
         await server.until(200, "/quick", timeout_s=90)
         # It has only got as many as may be under way to it at a time.
         assert len(server.at("/never")) == dispatching.AT_ONCE_MAX
+
+
+async def test_g9_an_account_that_fails_for_long_holds_up_no_other(pool: Any, server: WebhookServer) -> None:
+    """It filled the queue, and no event was sent to the endpoint any more."""
+    store, clock, count = WebhookStore(pool), Clock(), QUEUED_MAX + STEP_DELIVERIES + 500
+    healed = asyncio.Event()
+
+    async def refuses_one(received: Received) -> bytes | None:
+        failing = b'"subject":"hot"' in received.body and not healed.is_set()
+        return await status(500 if failing else 200)(received)
+
+    server.behaviours["/hook"] = refuses_one
+    made = await store.create(endpoint(server.url("/hook")))
+    await log_events(pool, *(event(seq, "hot") for seq in range(1, count + 1)))
+    async with delivering(pool, now_s=clock):
+        await server.until(1, "/hook")
+        await log_events(pool, event(1, "cold", partition=1))
+        await until(lambda: "1.1.0" in ids(server.at("/hook")), "the other account's event")
+    healed.set()
+    clock.now += 400
+    # Another process reads on, several times as many as a line has.
+    async with delivering(pool, "f2", now_s=clock):
+        await server.until(4 * LINE_MAX, "/hook", timeout_s=60)
+    hot = [name for name in ids(server.at("/hook")) if name.startswith("0.")]
+    first = list(dict.fromkeys(hot))
+    assert first == [f"0.{seq}.0" for seq in range(1, len(first) + 1)]
+    assert len(first) > 3 * LINE_MAX
+    assert await store.pending(made.webhook_id) + len(first) >= count
 
 
 async def test_g9_the_removal_of_old_events_delays_no_delivery(pool: Any, server: WebhookServer) -> None:

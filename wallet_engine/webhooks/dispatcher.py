@@ -190,10 +190,11 @@ class _Worker:
                 reached = await outbox.queue_more(endpoint, position, self._wanted)
             if reached != position or poked != endpoint.poked:
                 position, poked = reached, endpoint.poked
-                more = await outbox.queued(endpoint, behind)
-                behind = more[-1].delivery_id if more else behind
+                more, behind = await outbox.queued(endpoint, behind)
                 queue.add(more)
             await self._keep_results()
+            for subject in list(queue.short):
+                queue.refill(subject, await outbox.line(endpoint, subject, behind))
             self._begin_sends(sender)
             more_in_log = position < self._seen_number and len(queue) < QUEUED_MAX
             if not self._results and not more_in_log:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.webhooks.endpoint import DISABLED, ENABLED, Endpoint, Filter
 from wallet_engine.webhooks.log import read_events
-from wallet_engine.webhooks.queue import DELIVERED, PARKED, PENDING, Delivery, Result
+from wallet_engine.webhooks.queue import DELIVERED, LINE_MAX, PARKED, PENDING, Delivery, Result
 from wallet_engine.webhooks.store import ENDPOINT_COLUMNS, TEST, endpoint_of
 
 #: Length of a lease: how long the endpoints of a dead process wait for another one.
@@ -59,6 +59,22 @@ WITH oldest AS (
 )
 SELECT max(delivery_id), max(created_at) FROM oldest
 """
+
+
+_QUEUED: Final = """
+WITH counted AS (
+    SELECT delivery_id, row_number() OVER (PARTITION BY subject ORDER BY delivery_id) AS place,
+        max(delivery_id) OVER () AS last
+    FROM webhook_deliveries
+    WHERE webhook_id = $1 AND status = $2 AND delivery_id > $3 AND delivery_id <= $6
+        AND ($7::text IS NULL OR subject = $7)
+)
+SELECT delivery_id, event_id, subject, body, attempts, extract(epoch FROM next_at)::float8 AS next_s,
+    subject = $4 AS once, last
+FROM counted JOIN webhook_deliveries USING (delivery_id) WHERE place <= $5 ORDER BY delivery_id
+"""
+#: No delivery has a larger id.
+MAX_ID: Final = 2**63 - 1
 
 
 class LeaseLost(WalletError):
@@ -132,15 +148,20 @@ class Outbox:
             )
         return reached
 
-    async def queued(self, endpoint: Endpoint, behind: int) -> list[Delivery]:
-        """The pending deliveries made after delivery `behind`, in order."""
+    async def queued(self, endpoint: Endpoint, behind: int) -> tuple[list[Delivery], int]:
+        """The pending deliveries made after delivery `behind`, in order, and the id of the last one.
+
+        Of an account, as many as its line needs to know whether they are all.
+        """
         rows = await self._pool.fetch(
-            "SELECT delivery_id, event_id, subject, body, attempts, extract(epoch FROM next_at)::float8 AS next_s, "
-            "subject = $4 AS once FROM webhook_deliveries "
-            "WHERE webhook_id = $1 AND status = $2 AND delivery_id > $3 ORDER BY delivery_id",
-            *(endpoint.webhook_id, PENDING, behind, TEST),
+            _QUEUED, endpoint.webhook_id, PENDING, behind, TEST, LINE_MAX + 1, MAX_ID, None
         )
-        return [Delivery(**dict(row)) for row in rows]
+        return [_delivery(row) for row in rows], rows[0]["last"] if rows else behind
+
+    async def line(self, endpoint: Endpoint, subject: str, until: int) -> list[Delivery]:
+        """The oldest pending deliveries of an account, up to delivery `until`: one more than its line takes."""
+        asked = (endpoint.webhook_id, PENDING, 0, TEST, LINE_MAX + 1, until, subject)
+        return [_delivery(row) for row in await self._pool.fetch(_QUEUED, *asked)]
 
     async def record(self, endpoint: Endpoint, results: Sequence[Result], now_s: float) -> None:
         """Record the results of attempts. Raises `LeaseLost` unless all were recorded."""
@@ -187,6 +208,10 @@ class Outbox:
                 gone = await connection.execute("DELETE FROM event_log WHERE number <= $1", end)
                 await connection.execute("UPDATE event_numbers SET removed = greatest(removed, $1)", end)
             count += int(gone.removeprefix("DELETE "))
+
+
+def _delivery(row: Any) -> Delivery:
+    return Delivery(**{name: value for name, value in row.items() if name != "last"})
 
 
 def _time(seconds: float) -> datetime:

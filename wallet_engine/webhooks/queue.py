@@ -4,6 +4,9 @@ Each account (the events' subject) has one delivery under way at a time, the old
 for it, also while it waits for its next try. So one account's events arrive in order, and other accounts do
 not wait.
 
+Only the oldest deliveries of an account are in memory. The later ones are in the table, and are read when those
+have ended: an account whose deliveries fail for days takes no room from others.
+
 The queue only decides; it does no I/O, and the caller passes the time.
 """
 
@@ -19,6 +22,8 @@ from wallet_engine.webhooks.reply import Reply
 RETRY_S: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 #: Each wait is longer by up to this share, so that endpoints that failed together are not retried together.
 JITTER_MAX: Final = 0.1
+#: Deliveries of one account in memory.
+LINE_MAX: Final = 100
 _GONE: Final = 410
 
 PENDING: Final = "pending"
@@ -65,6 +70,9 @@ class Queue:
         #: (when, delivery_id, subject) of each line's first delivery that is not under way.
         self._due: list[tuple[float, int, str]] = []
         self._count = 0
+        #: Subjects with later deliveries that are not in memory, and those of them that have none in memory any more.
+        self._cut: set[str] = set()
+        self.short: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Queue pending={self._count} accounts={len(self._lines)}>"
@@ -73,13 +81,24 @@ class Queue:
         return self._count
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
-        """Append the deliveries to the lines of their accounts."""
+        """Append the deliveries to the lines of their accounts, if these are not full."""
         for delivery in deliveries:
+            if delivery.subject in self._cut:
+                continue
             line = self._lines.setdefault(delivery.subject, deque())
+            if len(line) == LINE_MAX:
+                self._cut.add(delivery.subject)
+                continue
             line.append(delivery)
             self._count += 1
             if len(line) == 1:
                 self._push(delivery)
+
+    def refill(self, subject: str, deliveries: Iterable[Delivery]) -> None:
+        """Put the oldest deliveries of a `short` subject into its line, one more than fit if there are so many."""
+        self.short.remove(subject)
+        self._cut.remove(subject)
+        self.add(deliveries)
 
     def take(self, now_s: float) -> Delivery | None:
         """A delivery that is due now; call `ended` with its result."""
@@ -117,6 +136,8 @@ class Queue:
             self._push(line[0])
         else:
             del self._lines[delivery.subject]
+            if delivery.subject in self._cut:
+                self.short.add(delivery.subject)
 
     def _push(self, delivery: Delivery) -> None:
         heapq.heappush(self._due, (delivery.next_s, delivery.delivery_id, delivery.subject))

@@ -7,6 +7,7 @@ import pytest
 from wallet_engine.webhooks.queue import (
     DELIVERED,
     JITTER_MAX,
+    LINE_MAX,
     PARKED,
     PENDING,
     RETRY_S,
@@ -55,6 +56,29 @@ def test_an_account_that_waits_holds_up_no_other() -> None:
     assert queue.next_s == 5
     assert taken(queue, 4.99) == []
     assert taken(queue, 5) == ["a1"]
+
+
+def test_a_long_line_is_read_on_when_its_beginning_has_ended() -> None:
+    queue, all_of_them = Queue(lambda: 0), make(*("a" * (2 * LINE_MAX + 5)))
+    queue.add(all_of_them[: LINE_MAX + 3])
+    queue.add(make("b", first=10_000))
+    queue.add(all_of_them[LINE_MAX + 3 :])
+    assert len(queue) == LINE_MAX + 1
+    got = []
+    while len(queue) > 1 or queue.short:
+        if queue.short:
+            assert queue.short == {"a"}
+            assert "a" not in queue._lines
+            queue.refill("a", all_of_them[len(got) : len(got) + LINE_MAX + 1])
+        delivery = queue.take(0)
+        assert delivery is not None
+        if delivery.subject == "a":
+            got.append(delivery)
+            queue.ended(queue.decide(delivery, "https://a", OK, 0))
+    assert got == all_of_them
+    # Now it is whole: what comes is added again.
+    queue.add(make("a", first=20_000))
+    assert taken(queue, 0) == ["b10000", "a20000"]
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 1.0])
