@@ -16,6 +16,7 @@ from support.replicated import wait_until
 from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.redis_store.scripts import load_script
 
+BACKLOG_BYTES_MIN = 16_384
 PAY = "t T{} @bank alice 1 USD"
 
 
@@ -73,8 +74,13 @@ def test_the_owner_is_named_on_its_own_node_alone(pair: Pair) -> None:
 
 def test_a_replica_that_has_copied_all_data_loses_the_owner_again(pair: Pair) -> None:
     first_id = pair.first.node_id()
-    pair.first.command("ACL", "SETUSER", "default", "-psync")  # what is left is to copy all data
+    pair.first.command("ACL", "SETUSER", "default", "-psync", "-sync")
     pair.first.command("CLIENT", "KILL", "TYPE", "replica")
+    pair.first.command("CONFIG", "SET", "repl-backlog-size", BACKLOG_BYTES_MIN)
+    pair.partition.client.set(
+        f"far{{{pair.partition.keys.tag}}}", "x" * 4 * BACKLOG_BYTES_MIN
+    )  # more than a partial copy has
+    pair.first.command("ACL", "SETUSER", "default", "+psync", "+sync")
     wait_until(lambda: pair.owner_at(pair.second) == first_id, "a copy of all data")
     assert pair.call("witness", 1, 1, 1) == ["1", "1", "1"]
     wait_until(lambda: pair.owner_at(pair.second) == "", "no owner on the replica")
