@@ -29,6 +29,9 @@ class JournalCopy:
         self.writer = writer
         #: partition -> epoch whose chain this copy is known to follow.
         self.confirmed: dict[int, int] = {}
+        #: partition -> the first of its entries that came in an epoch which is not confirmed yet. Asked for those, this
+        #: copy says nothing: its view may be older than another copy's, whose chain would then replace them.
+        self._unconfirmed: dict[int, int] = {}
         #: As many receipts as the writer remembers: a service that waits for an older entry asks for it.
         self._withheld: defaultdict[int, deque[Receipt]] = defaultdict(
             lambda: deque(maxlen=RECENT_ENTRIES_PER_PARTITION)
@@ -48,7 +51,10 @@ class JournalCopy:
 
     def positions(self) -> dict[int, Position]:
         """partition -> last durable entry, for the partitions that are receipted now."""
-        return {p: at for p, at in self.writer.positions().items() if p in self.confirmed}
+        return {p: at for p, at in self.writer.positions().items() if self._may_receipt(p, at.seq)}
+
+    def _may_receipt(self, partition: int, seq: int) -> bool:
+        return partition in self.confirmed and not 0 < self._unconfirmed.get(partition, 0) <= seq
 
     async def nonces(self, places: Iterable[Place]) -> dict[Place, str]:
         """The nonces of the durable entries at these (partition, seq), without places that have none.
@@ -80,8 +86,10 @@ class JournalCopy:
         held = await self.held(asks)
         # If a new epoch came meanwhile, its chain may lack an entry that was looked up before.
         return [
-            found and partition in confirmed and self.confirmed.get(partition) == confirmed[partition]
-            for (partition, _, _), found in zip(asks, held, strict=True)
+            found
+            and self._may_receipt(partition, seq)
+            and self.confirmed.get(partition) == confirmed.get(partition)
+            for (partition, seq, _), found in zip(asks, held, strict=True)
         ]
 
     async def entries(self, asks: Sequence[tuple[Ask, int]]) -> list[bytes]:
@@ -102,7 +110,7 @@ class JournalCopy:
     def remembers(self, ask: Ask) -> bool | None:
         """`receipted` of one entry, from memory; None when only the segments know."""
         partition, seq, nonce = ask
-        if partition not in self.confirmed or not 0 < seq <= self.writer.durable_seq(partition):
+        if not self._may_receipt(partition, seq) or not 0 < seq <= self.writer.durable_seq(partition):
             return False
         found = self.writer.nonce_in_memory(partition, seq)
         return None if found is None else found == nonce
@@ -145,12 +153,14 @@ class JournalCopy:
         """Whether a newly durable entry may be receipted now; if not, it is once its epoch is confirmed."""
         if self.confirmed.get(partition, -1) >= header.epoch:
             return True
-        self._withheld[partition].append((partition, header.nonce, header.seq))
+        self.withhold(partition, header)
         return False
 
     def withhold(self, partition: int, header: EntryHeader) -> None:
-        """An entry was taken over from another copy: it is receipted when the next epoch is confirmed."""
+        """The entry is receipted when the next epoch is confirmed; so is every later one that is asked for."""
         self._withheld[partition].append((partition, header.nonce, header.seq))
+        first = self._unconfirmed.setdefault(partition, header.seq)
+        self._unconfirmed[partition] = min(first, header.seq)
 
     def confirm(self, epochs: Iterable[tuple[int, int]]) -> list[Receipt]:
         """These epochs are in force and the chains here follow them.
@@ -161,5 +171,6 @@ class JournalCopy:
         for partition, epoch in epochs:
             if not self.superseded(partition, epoch):
                 self.confirmed[partition] = epoch
+                self._unconfirmed.pop(partition, None)
                 receipts += self._withheld.pop(partition, ())
         return [receipt for receipt in receipts if self.remembers((receipt[0], receipt[2], receipt[1]))]

@@ -67,9 +67,15 @@ def test_g5_entries_of_a_new_epoch_wait_until_it_is_confirmed(copy: JournalCopy)
     """A copy that was not asked gets them from the stream. It does not know yet with which entry the epoch began."""
     assert not taken(copy, 2, epoch=2)
     assert not taken(copy, 3, epoch=2)
+    # It told services that asked for them, as after a move: a move raises the epoch without a promise.
+    assert (said(copy), copy.positions()) == ({1}, {})
+    asks = [(P, seq, nonce(P, seq)) for seq in (1, 2, 3)]
+    assert asyncio.run(copy.receipted(asks)) == [True, False, False]
     assert copy.confirm([(P, 1)]) == []
     assert copy.confirm([(P, 2)]) == [(P, nonce(P, 2), 2), (P, nonce(P, 3), 3)]
     assert copy.confirm([(P, 2)]) == []
+    assert said(copy) == {1, 2, 3}
+    assert asyncio.run(copy.receipted(asks)) == [True, True, True]
 
 
 def test_what_a_returning_copy_fetches_in_the_epoch_in_force_is_receipted(copy: JournalCopy) -> None:
