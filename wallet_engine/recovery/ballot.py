@@ -11,6 +11,9 @@ not continue it, and then they follow (`keeper`).
 
 It is Paxos with the epoch as ballot, promises as fences and chains as values. Because of step 5, a longer but
 older chain never replaces one that was served from (the problem of figure 8 of the Raft paper).
+
+Step 3 holds because only one node writes in an epoch. If two copies have different chains of one epoch all the same,
+nobody knows which one was answered: the partition is left to people (`forked`).
 """
 
 import asyncio
@@ -20,8 +23,19 @@ from typing import Final
 
 from wallet_engine.domain.errors import text_of
 from wallet_engine.drain.group_commit import GroupCommit
-from wallet_engine.journal.copies_wire import Follow, Followed, Promise, Standing, Standings, StateAsk, Target
+from wallet_engine.journal.copies_wire import (
+    Follow,
+    Followed,
+    HeldAsk,
+    Promise,
+    Standing,
+    Standings,
+    StateAsk,
+    Target,
+    YesNo,
+)
 from wallet_engine.journal.copy import JournalCopy
+from wallet_engine.journal.link_wire import Ask
 from wallet_engine.journal.peers import Peer
 from wallet_engine.recovery.catchup import Superseded, catch_up
 from wallet_engine.recovery.fellows import Council, Fellows
@@ -54,6 +68,8 @@ class Ballot:
         self._fellows = fellows
         self.partitions = sorted(partitions)
         self.epochs: dict[int, int] = {}
+        #: Partition -> which copies have different chains of one epoch. It must not serve.
+        self.forked: dict[int, str] = {}
         self._council: Council | None = None
         self._peers: list[Peer] = []
 
@@ -112,20 +128,58 @@ class Ballot:
                 known = best.get(standing.partition)
                 if known is None or (standing.view, standing.seq) > (known[1].view, known[1].seq):
                     best[standing.partition] = peer, standing
+        await self._find_forks(promised, best)
         for source in self._peers:
             targets = [
                 Target(partition, self.epochs[partition], standing.seq, standing.nonce)
                 for partition, (peer, standing) in best.items()
-                if peer is source
+                if peer is source and partition not in self.forked
             ]
             if targets:
                 await catch_up(self._copy, self._commit, source, targets)
+
+    async def _find_forks(
+        self,
+        promised: Sequence[tuple[Peer | None, list[Standing]]],
+        best: Mapping[int, tuple[Peer | None, Standing]],
+    ) -> None:
+        """The best chain has the last entry of every other chain of the same view, else the partition is forked."""
+        for source in (None, *self._peers):
+            others = [
+                (peer, standing)
+                for peer, standings in promised
+                for standing in standings
+                if peer is not source and standing.seq and self._rivals(source, standing, best)
+            ]
+            asks = [(standing.partition, standing.seq, standing.nonce) for _, standing in others]
+            for (peer, standing), held in zip(others, await self._held(source, asks), strict=True):
+                if not held:
+                    names = f"{self._name(peer)} and {self._name(source)}"
+                    why = f"journal copies {names} have different entries {standing.seq} of epoch {standing.view}"
+                    self.forked[standing.partition] = why
+
+    @staticmethod
+    def _rivals(
+        source: Peer | None, other: Standing, best: Mapping[int, tuple[Peer | None, Standing]]
+    ) -> bool:
+        peer, chosen = best[other.partition]
+        return peer is source and chosen.view == other.view
+
+    async def _held(self, source: Peer | None, asks: list[Ask]) -> Sequence[bool]:
+        if not asks:
+            return ()
+        if source is None:
+            return await self._copy.held(asks)
+        return (await source.ask(HeldAsk(asks), YesNo)).answers
+
+    def _name(self, peer: Peer | None) -> str:
+        return self._copy.journal_id if peer is None else peer.journal_id
 
     async def spread(self) -> None:
         """Step 5: returns when a quorum holds the chains as they are on this copy now. Raises OSError."""
         assert self._council is not None
         targets = []
-        for partition in self.partitions:
+        for partition in sorted(self.epochs.keys() - self.forked.keys()):
             epoch = self.epochs[partition]
             if self._copy.superseded(partition, epoch):
                 raise Superseded(f"partition {partition}: epoch {epoch} is over")

@@ -373,6 +373,9 @@ class ShardRecovery:
         await ballot.promised(epochs, self._shard)
         await self._forget_on_replicas(connection, doubtful)
         hands = {p: Hands(connection, p, keys, ballot.epochs[p]) for p, keys in partitions.items()}
+        for partition, why in ballot.forked.items():
+            await hands[partition].claim()
+            await self._stop(hands.pop(partition), why)
         replayers: dict[int, Replayer] = {}
         after: dict[int, int] = {}
         for partition, ours in hands.items():
@@ -438,7 +441,7 @@ class ShardRecovery:
 
     async def _stop(self, hands: Hands, why: str) -> None:
         log.critical(
-            "partition stopped: its journal does not come out as recorded",
+            "partition stopped: its journal must be looked at",
             partition=hands.partition,
             why=why,
         )

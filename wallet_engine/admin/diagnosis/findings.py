@@ -115,7 +115,7 @@ def _partitions(facts: Facts) -> Iterator[Finding]:
         if status.state == "moving":
             yield Finding("partitions", "error", f"{p} is frozen by a move that does not exist", recovery)
         elif extra is not None and extra.fault:
-            what = f"{p} is stopped: its journal does not replay as recorded: {extra.fault}"
+            what = f"{p} is stopped: its journal does not replay as recorded, or copies differ: {extra.fault}"
             again = wallet_admin("rebuild", status.partition)
             said = "RUNBOOKS.md, A partition is stopped; when the journal is right"
             mend = Mend(wallet_admin("verify", "--offline"), said, (again,))
