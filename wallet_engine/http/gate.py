@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from wallet_engine.http.problems import KINDS, Refused
 from wallet_engine.http.request_ids import Asked, request_id_of
 from wallet_engine.http.request_metrics import RequestMetrics
+from wallet_engine.http.tls import Certificates, Shown
 from wallet_engine.service.keyring import Keyring, Unauthenticated
 from wallet_engine.service.policy import ANYONE, Principal
 from wallet_engine.service.shares import Share
@@ -49,11 +50,18 @@ class Entrance(Protocol):
 class Peer:
     """The other end of a connection: its address, and the API key of its client certificate, if it has shown one."""
 
-    __slots__ = ("address", "anyone", "certificate")
+    __slots__ = ("address", "anyone", "certificate", "shown")
 
-    def __init__(self, address: str, certificate: str | None = None, anyone: Principal = ANYONE) -> None:
+    def __init__(
+        self,
+        address: str,
+        certificate: str | None = None,
+        anyone: Principal = ANYONE,
+        shown: Shown | None = None,
+    ) -> None:
         self.address = address
         self.certificate = certificate
+        self.shown = shown
         #: The principal of this caller while no keys are needed.
         self.anyone = anyone
 
@@ -80,6 +88,8 @@ class Gate:
         self._make_visit: MakeVisit = make_visit or Visit
         self.metrics = RequestMetrics(metrics)
         self.keyring = keyring or Keyring()
+        #: Tells which certificates of callers have ended; None without HTTPS.
+        self.certificates: Certificates | None = None
         self._known = self.keyring.known
         #: Requests to bounded endpoints (G10).
         self.in_flight = 0
@@ -119,14 +129,15 @@ class Gate:
             raise visit.refuse(Refused("maintenance", self.paused, headers=_WHEN_PAUSED))
         return visit
 
-    def peer(self, address: str, certificate: str | None = None) -> Peer:
+    def peer(self, address: str, certificate: str | None = None, shown: Shown | None = None) -> Peer:
         """The other end of a connection. While no keys are needed, all clients at one address are one caller."""
-        return Peer(address, certificate, ANYONE.with_share(self.keyring.shares.of(f"from {address}")))
+        anyone = ANYONE.with_share(self.keyring.shares.of(f"from {address}"))
+        return Peer(address, certificate, anyone, shown)
 
     def check_again(self, authorization: bytes | None, peer: Peer) -> None:
         """Check the caller of a request that lasts: its key may have ended since. Raises `Refused`."""
         try:
-            self.keyring.whose(authorization, peer.certificate)
+            self._whose(authorization, peer)
         except Unauthenticated as error:
             raise _unauthenticated(error) from None
 
@@ -140,9 +151,16 @@ class Gate:
     def _ask(self, visit: "Visit", authorization: bytes | None, peer: Peer) -> Principal:
         """The principal of a caller that was not seen lately. Raises `Refused`."""
         try:
-            return self.keyring.whose(authorization, peer.certificate)
+            return self._whose(authorization, peer)
         except Unauthenticated as error:
             raise visit.refuse(_unauthenticated(error)) from None
+
+    def _whose(self, authorization: bytes | None, peer: Peer) -> Principal:
+        """Raises `Unauthenticated`. A key that is shown decides, and the certificate only without one."""
+        shown = peer.shown if authorization is None else None
+        if shown is not None and self.certificates is not None and self.certificates.has_ended(shown):
+            raise Unauthenticated("the certificate has expired, or was revoked")
+        return self.keyring.whose(authorization, peer.certificate)
 
 
 def _unauthenticated(error: Unauthenticated) -> Refused:

@@ -25,7 +25,7 @@ from wallet_engine.http.gate import Peer
 from wallet_engine.http.outbox import JoiningTransport, Outbox
 from wallet_engine.http.problems import Answer, Headers, problem
 from wallet_engine.http.request_ids import REQUEST_ID, Asked, header_line, names_of, new_number, request_id_of
-from wallet_engine.http.tls import key_of_certificate
+from wallet_engine.http.tls import key_of_certificate, shown_on
 
 _CLOSE: Final = (b"connection", b"close")
 _NO_ROOM: Final = problem("overloaded", "this process has no room for more connections", headers=(_CLOSE,))
@@ -98,7 +98,8 @@ class WalletHttpProtocol(asyncio.Protocol):
         self._scheme = "https" if is_ssl(given) else "http"
         tls = given.get_extra_info("ssl_object")
         certificate = None if tls is None else key_of_certificate(tls.getpeercert())
-        self._peer = self._direct.gate.peer(self._client[0] if self._client else "", certificate)
+        shown = None if certificate is None else shown_on(tls)
+        self._peer = self._direct.gate.peer(self._client[0] if self._client else "", certificate, shown)
         self.deadline_s = self._loop.time() + self._idle_s_max
         connected = given.get_extra_info("socket")
         self._closing = self._connections.leaving

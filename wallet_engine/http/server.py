@@ -53,14 +53,14 @@ async def serve_http(
     ends its connection. So the load balancer sends requests elsewhere before any is refused.
 
     Port 0 takes a free one. `on_listening` is called with the base URL when requests are taken. After
-    `drain_seconds_max`, requests still in flight are cancelled. Installs no signal handlers and starts no event loop:
-    the caller does (`uvloop.run`). With `certificates` it speaks HTTPS. Raises `ConfigError` when the address cannot
-    be bound.
+    `drain_seconds_max`, requests in flight are cancelled. The caller handles signals and starts the event loop
+    (`uvloop.run`). With `certificates` it speaks HTTPS. Raises `ConfigError` when the address cannot be bound.
     """
     listener = _listen(host, port, reuse_port)
     connections = Connections(connections_max)
     protocol = partial(WalletHttpProtocol, app.direct, Outbox(), connections, keep_alive_seconds)
     context = None if certificates is None else certificates.context
+    app.gate.certificates = certificates
     crowd = Crowd(listener, protocol, context)
     config = uvicorn.Config(
         app,

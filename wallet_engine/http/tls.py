@@ -2,12 +2,13 @@
 
 import asyncio
 import ssl
+import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.telemetry.logging import get_logger
-from wallet_engine.telemetry.revoked import believe
+from wallet_engine.telemetry.revoked import believe, revoked_in
 from wallet_engine.telemetry.secrets import check_secret_file
 
 #: Seconds between two checks of the files.
@@ -18,11 +19,22 @@ KEY_URI: Final = "wallet:key/"
 log = get_logger(__name__)
 
 
+class Shown(NamedTuple):
+    """A client's certificate: the name of its authority in DER, its serial number, and its end in Unix seconds."""
+
+    issuer: bytes
+    serial: int
+    ends_s: float
+
+
 class Certificates:
     """The TLS settings of one server, from PEM files. New connections use the present content of the files.
 
     With `client_ca`, a client may show a certificate of that authority, but does not have to: the gate decides whether
     it needs a key or a certificate. Raises `ConfigError`.
+
+    A connection lasts, and a session can be resumed without a look at the certificate. So the gate asks `has_ended`
+    for every request.
     """
 
     def __init__(self, cert: Path, key: Path, client_ca: Path | None = None) -> None:
@@ -31,6 +43,7 @@ class Certificates:
         self._client_ca = client_ca
         self._seen = self._look()
         self._current = self._read()
+        self._revoked = self._read_revoked()
         self.context = self._read()
         # Called for each connection, whether or not it names a server.
         self.context.sni_callback = self._choose
@@ -45,10 +58,23 @@ class Certificates:
             try:
                 seen = self._look()
                 if seen != self._seen:
-                    self._seen, self._current = seen, self._read()
+                    self._current, self._revoked = self._read(), self._read_revoked()
+                    self._seen = seen
                     log.info("certificates reloaded", cert=str(self._cert))
             except ConfigError as error:
                 log.error("certificates not reloaded, the old ones stay in use", error=str(error))
+
+    def has_ended(self, shown: Shown) -> bool:
+        """Whether the certificate has expired, or was revoked."""
+        return time.time() >= shown.ends_s or shown[:2] in self._revoked
+
+    def _read_revoked(self) -> frozenset[tuple[bytes, int]]:
+        try:
+            return frozenset() if self._client_ca is None else revoked_in(self._client_ca)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"cannot read the list of revoked certificates in {self._client_ca}: {error}"
+            ) from None
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         connection.context = self._current
@@ -76,6 +102,17 @@ class Certificates:
             files = ", ".join(str(path) for path in (self._cert, self._key, self._client_ca) if path)
             raise ConfigError(f"cannot use {files} for TLS: {error}") from None
         return context
+
+
+def shown_on(connection: ssl.SSLObject) -> Shown | None:
+    """The certificate that the client has shown."""
+    encoded = connection.getpeercert(binary_form=True)
+    if not encoded:
+        return None
+    from cryptography import x509  # that takes 0.1 s, which a server without such clients need not
+
+    found = x509.load_der_x509_certificate(encoded)
+    return Shown(found.issuer.public_bytes(), found.serial_number, found.not_valid_after_utc.timestamp())
 
 
 def key_of_certificate(certificate: dict[str, Any] | None) -> str | None:

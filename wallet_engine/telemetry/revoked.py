@@ -26,6 +26,11 @@ def hold_to_list(context: ssl.SSLContext, ca: Path) -> None:
 
 def revoked_serials(ca: Path) -> frozenset[int]:
     """The serial numbers of all lists in the file. Raises OSError and ValueError."""
+    return frozenset(serial for _, serial in revoked_in(ca))
+
+
+def revoked_in(ca: Path) -> frozenset[tuple[bytes, int]]:
+    """(name of the authority in DER, serial number) of all lists in the file. Raises OSError and ValueError."""
     lists = [
         _LIST_BEGINS + part.partition(_LIST_ENDS)[0] + _LIST_ENDS
         for part in ca.read_bytes().split(_LIST_BEGINS)[1:]
@@ -35,4 +40,5 @@ def revoked_serials(ca: Path) -> frozenset[int]:
     # Imported only when needed: that takes 0.1 s.
     from cryptography import x509
 
-    return frozenset(row.serial_number for text in lists for row in x509.load_pem_x509_crl(text))
+    loaded = map(x509.load_pem_x509_crl, lists)
+    return frozenset((each.issuer.public_bytes(), row.serial_number) for each in loaded for row in each)

@@ -4,10 +4,13 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -17,13 +20,15 @@ from unit.http.test_malformed import GOOD, SINGLE
 from unit.http.wallet_double import WalletDouble
 
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.principals import PeerRole, Principal
 from wallet_engine.http import tls
 from wallet_engine.http.application import create_app
 from wallet_engine.http.gate import Gate
 from wallet_engine.http.server import serve_http
-from wallet_engine.http.tls import Certificates, key_of_certificate
+from wallet_engine.http.tls import Certificates, Shown, key_of_certificate
 from wallet_engine.routing.api_keys import ApiKey, new_key
 from wallet_engine.service.keyring import Keyring
+from wallet_engine.telemetry.authority import Authority as PrivateAuthority
 from wallet_engine.telemetry.metrics import Metrics
 
 BODY = json.dumps(GOOD)
@@ -180,6 +185,81 @@ def test_certificates_are_read_anew_when_their_files_change(
     uvloop.run(scenario())
 
 
+class Caller:
+    """A connection with a client certificate, that lasts."""
+
+    def __init__(self, context: ssl.SSLContext, port: int, session: ssl.SSLSession | None = None) -> None:
+        plain = socket.create_connection(("127.0.0.1", port), ANSWER_S_MAX)
+        self.tls = context.wrap_socket(plain, server_hostname="localhost", session=session)
+
+    def pays(self, *headers: str) -> bytes:
+        """The status of a payment; empty when the connection was closed."""
+        try:
+            self.tls.sendall(request_bytes(BODY.encode(), "content-type: application/json", *headers))
+            return self.tls.recv(65536)[9:12]
+        except OSError:
+            return b""
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_g13_a_certificate_that_was_revoked_is_refused_also_on_an_open_connection_and_when_resumed(
+    server: Pair,
+    authority: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: ssl.TLSVersion,
+) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr(tls, "LOOK_S", 0.02)
+        (payer, shown), (other, _) = key("shop"), key("other")
+        callers = PrivateAuthority.create(tmp_path / "callers", "callers")
+        strangers = PrivateAuthority.create(tmp_path / "strangers", "strangers")
+        both = tmp_path / "both.pem"
+        both.write_bytes(callers.pair.cert.read_bytes() + strangers.pair.cert.read_bytes())
+
+        def context(id_: str) -> ssl.SSLContext:
+            made = ssl.create_default_context(cafile=authority.cert)
+            made.minimum_version = made.maximum_version = version
+            made.load_cert_chain(*callers.issue(Principal(PeerRole.KEY, id_)))
+            return made
+
+        theirs, mine = context(other.id), context(payer.id)
+        made = Certificates(*server, client_ca=both)
+        async with serving(made, payer, other) as running, AsyncExitStack() as opened:
+
+            async def connect(*words: Any) -> Caller:
+                caller = await asyncio.to_thread(Caller, *words)
+                opened.callback(caller.tls.close)
+                return caller
+
+            lasting, kept = await connect(mine, running.port), await connect(theirs, running.port)
+            assert await asyncio.to_thread(lasting.pays) == b"200"
+            assert await asyncio.to_thread(kept.pays) == b"200"
+            session = lasting.tls.session
+            again = await connect(mine, running.port, session)
+            assert await asyncio.to_thread(again.pays) == b"200"
+            serials = {int(row.serial, 16) for row in callers.issued() if row.principal == f"key/{payer.id}"}
+            callers.revoke(serials)
+            strangers.revoke(())
+            both.write_bytes(callers.pair.cert.read_bytes() + strangers.pair.cert.read_bytes())
+            async with asyncio.timeout(ANSWER_S_MAX):
+                while await asyncio.to_thread(lasting.pays) == b"200":
+                    await asyncio.sleep(0.02)
+            assert await asyncio.to_thread(lasting.pays) in (b"401", b"")
+            for resumed in (None, session, again.tls.session):
+                try:
+                    anew = await connect(mine, running.port, resumed)
+                except OSError:
+                    continue
+                assert await asyncio.to_thread(anew.pays) in (b"401", b"")
+            assert await asyncio.to_thread(kept.pays) == b"200"
+            # A key in the request decides, as before.
+            bearer = f"authorization: Bearer {shown}"
+            assert await asyncio.to_thread(kept.pays, bearer) == b"200"
+
+    uvloop.run(scenario())
+
+
 def test_strangers_who_do_not_shake_hands_stop_nobody(authority: Authority, server: Pair) -> None:
     async def scenario() -> None:
         payer, shown = key("shop")
@@ -211,6 +291,12 @@ def test_what_cannot_be_used_is_one_line(authority: Authority, server: Pair, tmp
         assert "\n" not in str(error.value)
     with pytest.raises(ConfigError, match="for TLS"):
         Certificates(*server, client_ca=server.key)
+
+
+def test_g13_an_expired_certificate_has_ended(server: Pair, authority: Authority) -> None:
+    certificates, now_s = Certificates(*server, client_ca=authority.cert), time.time()
+    assert certificates.has_ended(Shown(b"", 1, now_s - 1))
+    assert not certificates.has_ended(Shown(b"", 1, now_s + 60))
 
 
 def test_the_key_of_a_certificate() -> None:

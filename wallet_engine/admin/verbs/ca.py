@@ -189,8 +189,9 @@ def revoke(
     """Revoke every certificate that was issued to ROLE ID so far. One that is issued later is valid again.
 
     The revocation list is appended to ca.pem, and takes effect where that file is copied to. Journal copies close
-    connections with a revoked certificate within 2 s, and no process accepts or opens new ones. Copy the file to the
-    journal copies first. Redis and ZooKeeper have revocation lists of their own, and do not read this one.
+    connections with a revoked certificate within 2 s, API processes refuse requests on them, and no process accepts
+    or opens new ones. Copy the file to the journal copies first. Redis and ZooKeeper have revocation lists of their
+    own, and do not read this one.
 
     A file with several authorities needs a list of each. Without ROLE, ID and --cert, a list without new certificates
     is written.
