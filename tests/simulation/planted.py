@@ -270,13 +270,21 @@ def _brought_of_any_epoch(_original: Any) -> Any:
     return take_brought
 
 
+async def _finds_none(*_: Any) -> None: ...
+
+
 def _worst_chain(original: Any) -> Any:
     async def take_best(self: Ballot, promised: Any) -> None:
         turned = [
             (peer, [each._replace(view=-each.view, seq=-each.seq) for each in standings])
             for peer, standings in promised
         ]
-        with patch.object(ballot, "Target", lambda p, epoch, seq, nonce: Target(p, epoch, -seq, nonce)):
+        with (
+            patch.object(ballot, "Target", lambda p, epoch, seq, nonce: Target(p, epoch, -seq, nonce)),
+            patch.object(
+                Ballot, "_find_forks", _finds_none
+            ),  # else it stops the partition, and nothing is lost
+        ):
             await original(self, turned)
 
     return take_best
