@@ -1,6 +1,6 @@
 """Bugs of moves: data is not copied, two nodes serve at once, or a shard keeps keys of a partition that has left it.
 
-Also bugs of what else changes in a cluster: the node that serves, and the journal copies that count.
+Also a bug of the other thing that changes in a cluster: the list of journal copies that count.
 """
 
 import asyncio
@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
-from simulation import redis_node
 from simulation.cluster import Cluster
 from simulation.planted import Bug, planted_method
 
@@ -82,13 +81,6 @@ def _freezes_in_words_alone(original: Any) -> Any:
     return freeze
 
 
-@contextmanager
-def _replicas_know_the_owner(_: Cluster) -> Iterator[None]:
-    """An old bug: a primary that failed over and came back served with the data of its replica."""
-    with patch.object(redis_node, "is_replicated", lambda: True):
-        yield
-
-
 def _counts_without_fences(_: Any) -> Any:
     async def be_counted(self: Any, members: Members, *_: Any) -> None:
         now = await asyncio.to_thread(self._directory.partition_map)
@@ -126,14 +118,6 @@ BUGS: Final = (
         moves=True,
         rare=True,
         changes=_THERE_AND_BACK,
-    ),
-    Bug(
-        "replicas know the owner",
-        "G2 G4 G5 G6 G7",
-        _replicas_know_the_owner,
-        900,
-        drawn_by="draw_together",
-        rare=True,
     ),
     Bug(
         "a new copy counts before it has what the others have",
