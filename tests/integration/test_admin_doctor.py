@@ -141,7 +141,7 @@ def _other_primary(patient: Patient) -> str:
 
 
 def test_an_expired_hold_that_cannot_be_released_is_named(
-    patient: Patient, monkeypatch: pytest.MonkeyPatch
+    patient: Patient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its account has got money meanwhile, and both together would leave the range of exact numbers."""
     monkeypatch.setattr(overdue, "OVERDUE_MS_WARN", 1_000)
@@ -160,7 +160,10 @@ def test_an_expired_hold_that_cannot_be_released_is_named(
 
         wait_until(named, "no finding", 60)
         assert f"1 expired holds cannot be released, such as {hold_id} of {account}" in named()
-        assert f"wallet-admin hold {hold_id} --account {account}" in named()
+        document = answer("doctor", *patient.flags)
+        assert f"{hold_id}  {most} USD  open" in advised(
+            patient, document, "holds", "1 expired holds", tmp_path
+        )
         api.paid(account, "@fees", "1.00")
         wait_until(lambda: not named(), "the hold is released", 60)
 

@@ -25,6 +25,7 @@ _NEW_COPY: Final = f"{_MENDS}a_copy_that_has_not_joined"
 _TROUBLES: Final = f"{_MENDS}troubles_of_a_journal_copy"
 _NODES: Final = f"{_MENDS}nodes"
 _FOREIGN: Final = f"{_MENDS}keys_that_are_not_the_engines_are_removed_and_no_others"
+_HOLDS: Final = "integration/test_admin_doctor.py::test_an_expired_hold_that_cannot_be_released_is_named"
 _PENDING: Final = "integration/test_admin_doctor.py::test_pending_says_what_an_open_transfer_waits_for"
 _FULL: Final = "faults/test_dead_shard.py::test_g9_g14_a_full_partition_says_so_and_is_well_again_by_itself"
 _UNREPRODUCIBLE: Final = (
@@ -49,6 +50,7 @@ RUN_BY: Final = {
         "integration/test_dev.py::test_g14_a_balance_that_the_bundled_server_would_forget"
     ),
     ("followers", "wallet-engine follow --to"): f"{_MENDS}a_follower_that_is_gone",
+    ("holds", "wallet-admin hold --account"): _HOLDS,
     ("journal", "wallet-admin backup"): _NEW_COPY,
     ("journal", "wallet-admin journal info"): _FULL,
     ("journal", "wallet-engine journal --journal-id --directory"): _OLD_MAP,

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from unit.admin.made import make_map
 
 from wallet_engine.admin.cli import main as wallet_admin
+from wallet_engine.app import follow
 from wallet_engine.cli import main as wallet_engine
 
 ID = "22222222-2222-4222-8222-222222222222"
@@ -147,6 +148,12 @@ def test_every_flag_of_free_form_has_a_row(name: str) -> None:
     arguments = {param.name for param in free if isinstance(param, click.Argument)} - ANY_TEXT
     arguments = {argument for argument in arguments if f"{name} {argument}" not in ANY_TEXT}
     assert bool(arguments) <= bool(rows)
+
+
+@pytest.fixture(autouse=True)
+def _normal_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follower lowers the priority of its process, which is that of all tests here."""
+    monkeypatch.setattr(follow, "take_priority", str)
 
 
 @pytest.mark.parametrize(
