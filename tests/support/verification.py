@@ -18,6 +18,8 @@ from wallet_engine.routing.directory import Directory, open_directory
 VERIFY_S_MAX = 60.0
 #: A journal process that was stopped for longer than its session is registered again a moment after it goes on.
 REGISTERED_S_MAX = 20.0
+#: A ZooKeeper that was killed may take this long to serve again on a busy machine.
+STARTED_S_MAX = 60.0
 
 
 def verify(cluster: DevCluster, timeout_s: float = VERIFY_S_MAX) -> dict[str, Any]:
@@ -29,11 +31,21 @@ def verify(cluster: DevCluster, timeout_s: float = VERIFY_S_MAX) -> dict[str, An
         return _by_command(cluster, timeout_s)
     zookeeper = cluster.state()["zookeeper"]
     map_file = None if zookeeper else cluster.data_dir / "map.json"
-    with closing(open_directory(zookeeper, map_file)) as directory:
+    with closing(_opened(zookeeper, map_file)) as directory:
         verdict = verify_online(directory, _journal_of(directory))
     document = verdict.document()
     assert verdict.ok, document
     return document
+
+
+def _opened(zookeeper: str | None, map_file: Path | None) -> Directory:
+    deadline = time.monotonic() + STARTED_S_MAX
+    while True:
+        try:
+            return open_directory(zookeeper, map_file)
+        except ConfigError:
+            if time.monotonic() > deadline:
+                raise
 
 
 def _journal_of(directory: Directory) -> Path:
