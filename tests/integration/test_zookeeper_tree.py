@@ -439,11 +439,23 @@ class TestSessions:
 
     @staticmethod
     def expire(tree: ZooKeeperTree, server: Server) -> None:
-        """End the session from outside, as its timeout would: a client that knows its password can."""
-        thief = KazooClient(server.hosts, client_id=tree._client.client_id)
-        thief.start()
-        thief.stop()
-        thief.close()
+        """End the session from outside, as its timeout would: a client that knows its password can.
+
+        If the tree has connected again before the thief's word came, the session is the tree's: then once more.
+        """
+        session = tree._session
+
+        def ended() -> bool:
+            thief = KazooClient(server.hosts, client_id=tree._client.client_id)
+            thief.start()
+            thief.stop()
+            thief.close()
+            deadline = time.monotonic() + 2
+            while time.monotonic() < deadline and not (tree._session != session and tree.connected):
+                time.sleep(0.02)
+            return tree._session != session
+
+        wait_for(ended, 40)
 
     def test_what_a_lost_session_took_is_created_again(
         self, connect: Callable[[], ZooKeeperTree], server: Server
