@@ -85,15 +85,14 @@ class Routes:
         return f"<Routes {len(self._patterns)}>"
 
     def find(self, scope: Scope) -> Found:
-        method: str = scope["method"]
-        found = self.posted.get(scope["path"]) if method == "POST" else None
-        return found or self._match(method, scope)
-
-    def _match(self, method: str, scope: Scope) -> Found:
         # Matched on the path as sent; the handler decodes it. An id with an encoded slash is then a malformed id,
-        # not another path.
+        # not another path, and no proxy in front sees another path than this process.
         raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
-        path = raw_path.decode("latin-1")
+        method, path = scope["method"], raw_path.decode("latin-1")
+        found = self.posted.get(path) if method == "POST" else None
+        return found or self._match(method, path)
+
+    def _match(self, method: str, path: str) -> Found:
         for pattern, methods in self._patterns:
             match = pattern.match(path)
             if match is None:

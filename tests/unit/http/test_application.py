@@ -30,6 +30,21 @@ def test_unknown_path(app: ASGIApp, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/transfers%2Fbatch",
+        "/v1%2Fwallet/balance_transfer",
+        "/v1/%77allet/balance_transfer",
+        "/v1/%68olds",
+    ],
+)
+def test_an_encoded_path_is_another_path(app: ASGIApp, wallet: WalletDouble, path: str) -> None:
+    """A proxy that takes such a path for another one, and lets it pass, must be right."""
+    assert_problem(call(app, "POST", path, json=GOOD), 404, "not_found")
+    assert wallet.calls == []
+
+
+@pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
         ("GET", SINGLE, "POST"),
