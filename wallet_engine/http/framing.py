@@ -5,6 +5,7 @@ llhttp (`httptools`) does the framing. This module refuses or removes what llhtt
 """
 
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 #: Size of the request line and the fields, with their line ends.
@@ -12,6 +13,8 @@ HEAD_BYTES_MAX: Final = 16 * 1024
 FIELDS_MAX: Final = 64
 
 HEAD_END: Final = b"\r\n\r\n"
+#: So many of its bytes may be in what came before.
+OVERLAP: Final = len(HEAD_END) - 1
 
 _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0"
 _VERSION_WITHOUT_HOST: Final = b" HTTP/1.0"
@@ -71,6 +74,21 @@ def prepare(head: bytes) -> bytes | Fault:
     if request is asked and len(kept) == len(fields):
         return head
     return b"\r\n".join((request, *kept, b"", b""))
+
+
+def up_to_empty_lines(tail: bytes, data: bytes) -> Iterator[tuple[memoryview, int]]:
+    """Parts of `data`, each up to an empty line, and where each ends; `tail`: the `OVERLAP` bytes before.
+
+    The last chunk of a body and its trailers end with an empty line, so the message can only end there. Each byte is
+    copied once, however many empty lines there are.
+    """
+    seen, at = tail + data, len(tail)
+    view = memoryview(seen)
+    while at < len(seen):
+        found = seen.find(HEAD_END, max(0, at - OVERLAP))
+        end = len(seen) if found < 0 else found + len(HEAD_END)
+        yield view[at:end], end - len(tail)
+        at = end
 
 
 def _without_upgrade(field: bytes) -> list[bytes]:

@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 import httptools
 
+from wallet_engine.http import framing
 from wallet_engine.http.framing import FIELDS_MAX, HEAD_END, Fault, prepare
 from wallet_engine.http.media import media_type, taken
 from wallet_engine.http.request_ids import Asked, names_of, without_names
@@ -60,7 +61,7 @@ class Heads:
     def _read(self, text: bytes) -> Head | None:
         bare = without_names(text)
         if len(bare) < len(text):  # not remembered: no other request has the same head
-            if text.count(b"\r\n") > FIELDS_MAX + 2:
+            if len(text) > framing.HEAD_BYTES_MAX or text.count(b"\r\n") > FIELDS_MAX + 2:
                 return None
             head = self._known[bare] if bare in self._known else self._read(bare)
             return head and head._replace(names=names_of(text))

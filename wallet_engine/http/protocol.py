@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from wallet_engine.http import connections
+from wallet_engine.http import connections, framing
 from wallet_engine.http.connections import NEVER, Connections
 from wallet_engine.http.direct import ASKED_KEY, PEER_KEY, Direct
 from wallet_engine.http.encoded_heads import EncodedHeads
@@ -33,8 +33,6 @@ _SLOW_HEAD: Final = Fault(
     "request_timeout", f"the head did not arrive within {connections.HEAD_SECONDS_MAX:.0f} s"
 )
 _logger: Final = logging.getLogger("uvicorn.error")
-
-
 _encoded: Final = EncodedHeads()
 
 
@@ -243,11 +241,13 @@ class WalletHttpProtocol(asyncio.Protocol):
             if self._complete == bool(self._body_left):
                 raise httptools.HttpParserError("the parser sees another end")
         else:
-            # The last chunk and its trailers end with an empty line: the message can only end there.
-            found = (self._tail + data).find(HEAD_END)
-            piece = data if found < 0 else data[: found + len(HEAD_END) - len(self._tail)]
-            self._tail = (self._tail + piece)[-len(HEAD_END) + 1 :]
-            self._parser.feed_data(piece)
+            piece = data
+            for part, end in framing.up_to_empty_lines(self._tail, data):
+                self._parser.feed_data(part)
+                if self._complete:
+                    piece = data[:end]
+                    break
+            self._tail = (self._tail + piece[-framing.OVERLAP :])[-framing.OVERLAP :]
         if self._complete:
             self._in_body = False
             if not self._busy:  # it was answered before its body was complete
