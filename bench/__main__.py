@@ -19,6 +19,7 @@ try:
     from bench.commands.report import report
     from bench.commands.run import run
     from bench.commands.scale import scale
+    from bench.commands.small import small
     from wallet_engine.dev.process import share_cores
 except ModuleNotFoundError as error:
     sys.exit(
@@ -28,7 +29,7 @@ except ModuleNotFoundError as error:
 
 #: The subcommands; each has its own module.
 COMMANDS: Final[tuple[click.Command, ...]] = (
-    *(run, quick, client, peers, scale, memory, rebuild, history, beside, fair, move, report, compare),
+    *(run, quick, small, client, peers, scale, memory, rebuild, history, beside, fair, move, report, compare),
 )
 
 

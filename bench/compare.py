@@ -87,7 +87,7 @@ def _rate(row: Mapping[str, Any]) -> float:
 
 
 def _api_us(row: Mapping[str, Any]) -> float:
-    return float(row["cpu_us_per_transfer"]["api"])
+    return float(row["cpu_us_per_transfer"].get("api", 0.0))  # a peer has no API
 
 
 def _cost_us(row: Mapping[str, Any]) -> float:

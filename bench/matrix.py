@@ -1,7 +1,7 @@
 """Measures everything for the report: the rows of the table of targets, the plots and the other sections."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from bench.commands.memory import measure_memory
 from bench.commands.peers import ENGINE_CALLERS, engine_row, measure_others
 from bench.commands.scale import SHARDS, SIZES, measure_scale
 from bench.commands.session import Session, shape_of
+from bench.commands.small import COPIES_BATCHES, measure_small, renamed
 from bench.machine import commit, machine
 from bench.model import Machines
 from bench.parts import Parts
@@ -19,6 +20,7 @@ from bench.peers.measure import PeerPlan
 from bench.result import Document, Plan
 from bench.runner import Prepared
 from bench.runs import summarise
+from bench.small import TIMES_POSTGRESQL
 from bench.targets import THROUGHPUT, targets_of
 from bench.workload import WORKLOADS
 
@@ -31,7 +33,6 @@ HALF_OF_AIM: Final = THROUGHPUT[0].aim // 2
 #: Batch size -> callers of the engine's door.
 ENGINE_DOOR_CALLERS: Final = {1: 256, 10: 64, 100: 32, 1000: 8, 8000: 2}
 MANY_APIS: Final = 2
-JOURNAL_COPIES: Final = 3
 _LARGE: Final = (1000, 8)
 _SINGLE: Final = ("http", "uniform", 1, 256)
 _SCRIPT: Final = (300, 6)
@@ -71,6 +72,11 @@ class Extent:
     def memory_s(self) -> float:
         # Each account is opened and funded, and three transfers per account are sent.
         return sum(self.section_s(0, 4 * count) for count in self.memory_accounts)
+
+    @property
+    def small_s(self) -> float:
+        rows = 2 * len(TIMES_POSTGRESQL) * self.runs + 2 * len(COPIES_BATCHES) * self.runs
+        return self.section_s(rows, self.accounts, clusters=1 + 2 * self.runs)
 
     @property
     def peers_s(self) -> float:
@@ -114,7 +120,7 @@ class Matrix:
             "targets": (extent.targets_s, self._on_new_clusters),
             "main": (extent.main_s, self._main),
             "many_apis": (extent.section_s(3, extent.accounts), self._on_many_apis),
-            "copies": (extent.section_s(2 * extent.runs, extent.accounts), self._on_copies),
+            "small": (extent.small_s, self._small),
             "many_accounts": (
                 0.0 if self._many_accounts else extent.section_s(extent.runs, extent.accounts_many),
                 self._on_many_accounts,
@@ -152,17 +158,14 @@ class Matrix:
     def _on_many_apis(self) -> list[Document]:
         plans = [self._plan(row.door, "uniform", row.batch, row.callers) for row in THROUGHPUT[:3]]
         shape = shape_of(3, 64, MANY_APIS, embedded=False)
-        return _renamed(
-            self._bench.measure(shape, self._extent.accounts, plans), f"{MANY_APIS} API processes"
-        )
+        return renamed(self._bench.measure(shape, self._extent.accounts, plans), f"{MANY_APIS} API processes")
 
-    def _on_copies(self) -> list[Document]:
-        plans = [
-            self._plan("http", "uniform", row.batch, row.callers) for row in (THROUGHPUT[0], THROUGHPUT[2])
-        ]
-        shape = shape_of(3, 64, 1, embedded=False, journals=JOURNAL_COPIES)
-        documents = self._bench.measure(shape, self._extent.accounts, plans, runs=self._extent.runs)
-        return _renamed(documents, f"{JOURNAL_COPIES} journal copies")
+    def _small(self) -> dict[str, Any]:
+        extent = self._extent
+        plan = PeerPlan(
+            *(extent.accounts, tuple(TIMES_POSTGRESQL), extent.seconds, extent.warmup_s, self._bench.seed())
+        )
+        return measure_small(self._bench, plan, extent.runs, self._folder)
 
     def _on_many_accounts(self) -> Document:
         extent = self._extent
@@ -176,7 +179,7 @@ class Matrix:
                 runs=extent.runs,
             )
         )
-        [document] = _renamed(documents, f"{documents[0]['accounts']:,} accounts")
+        [document] = renamed(documents, f"{documents[0]['accounts']:,} accounts")
         return document
 
     def _memory(self) -> list[Document]:
@@ -283,7 +286,3 @@ def check_many_accounts(document: Any, accounts: int) -> Document:
     if document["accounts"] <= accounts:
         raise ValueError(f"{document['accounts']:,} accounts are not more than the report's {accounts:,}")
     return document
-
-
-def _renamed(documents: Sequence[Document], prefix: str) -> list[Document]:
-    return [{**document, "name": f"{prefix}, {document['name']}"} for document in documents]

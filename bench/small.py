@@ -1,14 +1,13 @@
 """The table of small requests: what a report has measured beside its aims, PostgreSQL's rows among them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from statistics import median
 from typing import Any, Final, NamedTuple
 
-from bench.commands.peers import ENGINE
 from bench.result import Document
 from bench.targets import cost_us
 
 HEADINGS: Final = ("small requests", "aim", "measured", "reached")
-POSTGRESQL: Final = "postgresql"
 #: Batch size -> minimum throughput in that of PostgreSQL.
 TIMES_POSTGRESQL: Final[Mapping[int, float]] = {1: 6.0, 10: 2.5, 100: 2.0, 1000: 3.0}
 _SINGLE_US: Final = {"redis": ("Redis", 15.0), "api": ("API", 28.0)}
@@ -26,24 +25,21 @@ class Aim(NamedTuple):
     unit: str
     #: Whether more is better.
     more: bool = False
+    #: Lowest and highest of several turns.
+    spread: tuple[float, float] | None = None
 
     def cells(self) -> list[str]:
         bound = f"{'≥' if self.more else '≤'} {self.aim:g}{self.unit}"
         if self.measured is None:
             return [self.what, bound, "not measured", ""]
         reached = self.measured >= self.aim if self.more else self.measured <= self.aim
-        return [self.what, bound, f"{self.measured:.3g}{self.unit}", "yes" if reached else "no"]
+        spread = f" ({self.spread[0]:.3g} to {self.spread[1]:.3g})" if self.spread else ""
+        return [self.what, bound, f"{self.measured:.3g}{self.unit}{spread}", "yes" if reached else "no"]
 
 
 def aims_of(report: Mapping[str, Any]) -> Iterator[Aim]:
     """All rows, from the document of a report."""
-    rates = {
-        (row["peer"], row["batch"]): row["transfers_per_s"] for row in report["peers"] if "not_run" not in row
-    }
-    for batch, times in TIMES_POSTGRESQL.items():
-        ours, other = rates.get((ENGINE, batch)), rates.get((POSTGRESQL, batch))
-        ratio = None if ours is None or not other else ours / other
-        yield Aim(f"transfers/s in batches of {batch:,}, in PostgreSQL's", times, ratio, "×", more=True)
+    yield from ratios_of(report["small"])
     singles = report["throughput"][0]["cpu_us_per_transfer"]
     for role, (name, us) in _SINGLE_US.items():
         yield Aim(f"CPU of a single transfer, {name}", us, singles[role], " µs")
@@ -55,12 +51,31 @@ def aims_of(report: Mapping[str, Any]) -> Iterator[Aim]:
     known = [row["memory_bytes_per_remembered_transfer"] for row in report["memory"]]
     sizes = [size for size in known if size is not None]
     yield Aim("memory per remembered transfer", _REMEMBERED_BYTES, max(sizes, default=None), " B")
-    alone = {row["batch"]: row for row in report["http_by_batch"]}
-    copies: list[Document] = report.get("copies", [])
-    for row in copies:
-        yield Aim(
-            f"all CPU with {row['journals']} journal copies over that with one, batches of {row['batch']:,}",
-            *(_COPIES_COST, cost_us(row) / cost_us(alone[row["batch"]]), "×"),
-        )
-    if not copies:
-        yield Aim("all CPU with 3 journal copies over that with one", _COPIES_COST, None, "×")
+
+
+def ratios_of(small: Mapping[str, Any]) -> Iterator[Aim]:
+    """The rows that are ratios, from the document of `measure_small`: each is the median of its turns."""
+    pairs = {ours["batch"]: (ours, other) for ours, other in small["postgresql"]}
+    for batch, times in TIMES_POSTGRESQL.items():
+        what = f"transfers/s in batches of {batch:,}, in PostgreSQL's"
+        yield _ratio(what, times, pairs.get(batch), lambda row: float(row["transfers_per_s"]), more=True)
+    for alone, copies in small["copies"]:
+        what = f"all CPU with {copies['journals']} journal copies over that with one, batches of {copies['batch']:,}"
+        yield _ratio(what, _COPIES_COST, (copies, alone), cost_us, more=False)
+
+
+def _ratio(
+    what: str,
+    aim: float,
+    pair: tuple[Document, Document] | None,
+    value: Callable[[Document], float],
+    *,
+    more: bool,
+) -> Aim:
+    """The ratio of two rows of `in_turns`, in each turn by itself."""
+    if pair is None:
+        return Aim(what, aim, None, "×", more)
+    turns = zip(*(row.get("each_run", [row]) for row in pair), strict=True)
+    ratios = [value(one) / value(other) for one, other in turns]
+    spread = (min(ratios), max(ratios)) if len(ratios) > 1 else None
+    return Aim(what, aim, median(ratios), "×", more, spread)

@@ -104,6 +104,7 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
     yield "## Small requests"
     yield markdown(SMALL_HEADINGS, [aim.cells() for aim in aims_of(report)])
     yield (
+        "A ratio is of two rows measured one right after the other: the median of the turns, lowest and highest. "
         "PostgreSQL decides a whole batch in a few statements (*Peers*). With several journal copies a transfer is "
         "answered once most of them have it on disk."
     )
@@ -115,9 +116,9 @@ def _parts(report: dict[str, Any]) -> Iterator[str]:
     yield _measured([*report["http_by_batch"], *report["engine_by_batch"], report["script"]])
     yield "With two API processes:"
     yield _measured(report["many_apis"])
-    if "copies" in report:
-        yield f"With {report['copies'][0]['journals']} journal copies:"
-        yield _measured(report["copies"])
+    copies = [copies for _, copies in report["small"]["copies"]]
+    yield f"With {copies[0]['journals']} journal copies:"
+    yield _measured(copies)
     yield "## Latency against load"
     yield f"![latency against arriving load]({LATENCY_FILE})"
     yield _measured(report["load"])

@@ -78,7 +78,7 @@ def report(
     resume: bool,
     folder: Path | None,
 ) -> None:
-    """Write the report: targets, plots, workloads, peers, scale and memory, in about 20 minutes (--quick: 6).
+    """Write the report: targets, small requests, plots, workloads, peers, scale and memory: 25 minutes (--quick: 7).
 
     Finished parts are kept in OUT/partial.json until the report is written.
     """

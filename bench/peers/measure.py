@@ -5,7 +5,8 @@ import gc
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,9 @@ from bench.ring import Ring, ring_size
 from bench.runner import Refused
 from bench.workload import draw
 from wallet_engine.dev.process import StartFailed
+
+#: Measures one batch size of a running peer.
+MeasureRow = Callable[[int], Awaitable[Document]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +44,37 @@ async def measure_peer(peer: Peer, plan: PeerPlan, folder: Path | None, say: Say
 
     Raises `Refused` and `ProcessReplaced`.
     """
+    try:
+        async with running(peer, plan, folder, say) as row:
+            return [await row(batch) for batch in peer.callers if _asked_for(batch) in plan.batches]
+    except (PeerMissing, StartFailed) as error:
+        say(f"{peer.name}: not run: {error}")
+        return [{"name": peer.name, "peer": peer.name, "not_run": str(error)}]
+
+
+@asynccontextmanager
+async def running(peer: Peer, plan: PeerPlan, folder: Path | None, say: Say) -> AsyncIterator[MeasureRow]:
+    """A started and funded peer; gives a coroutine function that measures a batch size, and checks the books.
+
+    Raises `PeerMissing`, `StartFailed`; it and the function raise `Refused` and `ProcessReplaced`.
+    """
+    succeeded = 0
+
+    async def row(batch: int) -> Document:
+        nonlocal succeeded
+        document, paid = await _row(peer, plan, batch, peer.callers[batch], Path(data), say)
+        succeeded += paid
+        faults = await peer.faults(plan.accounts, succeeded)
+        if faults:
+            raise Refused(f"{peer.name}: {'; '.join(faults)}")
+        return document
+
     with tempfile.TemporaryDirectory(prefix="wallet-bench-", dir=folder) as data:
         try:
             say(f"{peer.name}: starting")
             await asyncio.to_thread(peer.start, Path(data))
             await peer.fund(plan.accounts)
-            succeeded, documents = 0, []
-            for batch, callers in peer.callers.items():
-                if _asked_for(batch) not in plan.batches:
-                    continue
-                document, paid = await _row(peer, plan, batch, callers, Path(data), say)
-                succeeded += paid
-                faults = await peer.faults(plan.accounts, succeeded)
-                if faults:
-                    raise Refused(f"{peer.name}: {'; '.join(faults)}")
-                documents.append(document)
-            return documents
-        except (PeerMissing, StartFailed) as error:
-            say(f"{peer.name}: not run: {error}")
-            return [{"name": peer.name, "peer": peer.name, "not_run": str(error)}]
+            yield row
         except PeerFailed as error:
             raise Refused(f"{peer.name}: {error}") from None
         finally:

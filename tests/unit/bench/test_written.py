@@ -53,6 +53,11 @@ def measured(
     return summarise([made] * runs)
 
 
+def _server(us: float) -> dict[str, Any]:
+    """A peer has one server in place of API, Redis and journal."""
+    return {"cpu_us_per_transfer": {"server": us, "load": 1.0}}
+
+
 def report() -> dict[str, Any]:
     throughput = [
         measured("http", 1, 6_000, runs=3),
@@ -96,7 +101,14 @@ def report() -> dict[str, Any]:
         "many_apis": throughput[:3],
         "many_accounts": many,
         "memory": [memory],
-        "peers": [{"name": "tigerbeetle", "peer": "tigerbeetle", "not_run": "no binary"}],
+        "small": {
+            "postgresql": [],
+            "copies": [[throughput[0], {**throughput[0], "name": "3 copies", "journals": 3}]],
+        },
+        "peers": [
+            {"name": "tigerbeetle", "peer": "tigerbeetle", "not_run": "no binary"},
+            {**throughput[0], "name": "a store", "peer": "a store", "durability": "none", **_server(5.0)},
+        ],
         "scale": {
             "rows": rows,
             "held_out": rows[0],
