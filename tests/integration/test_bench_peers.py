@@ -14,6 +14,7 @@ import pytest
 import uvloop
 
 from bench import ring
+from bench.core_speed import probe
 from bench.funding import funds_of
 from bench.peers import tigerbeetle
 from bench.peers.base import PeerMissing
@@ -43,6 +44,14 @@ AFTER = {A: MONEY - 5, B: 0, C: 2 * MONEY + 5}
 
 def say(text: str) -> None:
     print(text)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _probe_of_the_cores() -> Iterator[None]:
+    """It lives as long as its program, which here goes on."""
+    yield
+    probe().close()
+    probe.cache_clear()
 
 
 @pytest.fixture(autouse=True)
