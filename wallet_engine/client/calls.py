@@ -299,7 +299,7 @@ def transfer_group(
     Raises `Declined`; its `leg` is the index of the first leg that cannot be made.
     """
     named = _id(transaction_id)
-    said = [msgspec.structs.asdict(leg) | {"amount": amount_text(leg.amount)} for leg in legs]
+    said = [msgspec.structs.replace(leg, amount=amount_text(leg.amount), leg=None) for leg in legs]
     body = body_of(transaction_id=named, legs=said, reference=reference, metadata=metadata)
     return Call("POST", "/v1/transfers/group", Transfer, body, named)
 

@@ -40,13 +40,17 @@ class Refunds(Struct, frozen=True):
 
 
 class Leg(Struct, frozen=True, omit_defaults=True):
-    """One transfer of a group."""
+    """One transfer of a group.
+
+    `leg`: only in answers, its index in the group, if the key may not see all legs before it. Refund it by this index.
+    """
 
     from_account: str
     to_account: str
     amount: Decimal
     currency: str
     reference: str | None = None
+    leg: int | None = None
 
 
 class TransferStatus(Struct, frozen=True):

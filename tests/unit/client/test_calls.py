@@ -100,3 +100,21 @@ def test_what_cannot_be_told_from_another_call_is_tried_once(name: str) -> None:
     with Wallet("http://wallet.test", transport=transport) as wallet, pytest.raises(OutcomeUnknown):
         getattr(wallet, name)(*given)
     assert len(tries) == 1
+
+
+def test_a_leg_has_the_index_by_which_it_is_refunded() -> None:
+    """A key that sees only the third leg of a group would refund the first one if it counted those that it sees."""
+    bodies = []
+
+    def server(request: httpx.Request) -> httpx.Response:
+        bodies.append(request.read())
+        leg = {"from_account": "ann", "to_account": "bob", "amount": "5.00", "currency": "USD", "leg": 2}
+        return httpx.Response(200, json={"transaction_id": TXID, "status": "success", "legs": [leg]})
+
+    with Wallet("http://wallet.test", transport=httpx.MockTransport(server)) as wallet:
+        found = wallet.find_transfer(TXID, "ann").legs
+        assert found is not None
+        assert [leg.leg for leg in found] == [2]
+        wallet.transfer_group(found)
+    sent = json.loads(bodies[-1])["legs"][0]
+    assert sent.keys() == {"from_account", "to_account", "amount", "currency"}
