@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from wallet_engine.domain.addresses import split_address
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, WrongUsage
 from wallet_engine.routing.model import ServiceInfo
 
 #: Longer than a service takes to give up by itself.
@@ -24,6 +24,17 @@ class Caller(NamedTuple):
 
     key: str | None = None
     ca: Path | None = None
+
+
+def sendable_key(text: str, where: str) -> str:
+    """An API key without blanks and line ends around it. Raises `WrongUsage`, without the key, for what is no key.
+
+    `where`: where it comes from. A header with such characters ends in an error that has the key in it.
+    """
+    key = text.strip()
+    if not key.isascii() or not key.isprintable() or " " in key or not key:
+        raise WrongUsage(f"{where} has no API key, wk_…: it is empty, or has characters that no key has")
+    return key
 
 
 def ask_service(

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from wallet_engine.admin.audit_log import audited
-from wallet_engine.admin.service_calls import Caller
+from wallet_engine.admin.service_calls import Caller, sendable_key
 from wallet_engine.domain.errors import WalletError, text_of
 from wallet_engine.domain.principals import PeerRole
 from wallet_engine.journal import peer_tls
@@ -86,8 +86,10 @@ class Session:
     def caller(self) -> Caller:
         """The key of --key-file, or else of `WALLET_KEY`, for calls to API processes. Raises `ConfigError`."""
         if self.key_file is not None:
-            return Caller(read_secret(self.key_file, "API key"), self.api_ca)
-        return Caller(os.environ.get(KEY_VARIABLE) or None, self.api_ca)
+            text, where = read_secret(self.key_file, "API key"), f"--key-file {self.key_file}"
+        else:
+            text, where = os.environ.get(KEY_VARIABLE, ""), KEY_VARIABLE
+        return Caller(sendable_key(text, where) if text else None, self.api_ca)
 
     @contextmanager
     def directory(self) -> Iterator[Directory]:

@@ -63,7 +63,8 @@ class Wallet:
         """`url`: `http://HOST:PORT` or `https://HOST:PORT`. `key`: the API key, if the service asks for one.
 
         `deadline_s`: maximum seconds of a call with all its tries. `tls`: the trusted authorities and, if needed, a
-        client certificate; None for those of the system. `transport`: for tests. Raises `ValueError` for another URL.
+        client certificate; None for those of the system. `transport`: for tests. Raises `ValueError` for another URL,
+        or a key that is none.
         """
         self._http = httpx.Client(**settings(url, key, tls), transport=transport)
         self._policy = Policy(deadline_s)

@@ -270,8 +270,8 @@ def database_url(url: str | None, password_file: Path | None) -> str | None:
         return None
     try:
         parts = urlsplit(url)
-    except ValueError as error:
-        raise WrongUsage(f"--database is no URL: {error}") from None
+    except ValueError:  # its text may have the password in it
+        raise WrongUsage("--database must be a URL such as postgresql://user@host:5432/name") from None
     if parts.scheme not in ("postgresql", "postgres"):
         raise WrongUsage("--database must be a URL such as postgresql://user@host:5432/name")
     userinfo, _, hosts = parts.netloc.rpartition("@")

@@ -118,3 +118,24 @@ def test_a_leg_has_the_index_by_which_it_is_refunded() -> None:
         wallet.transfer_group(found)
     sent = json.loads(bodies[-1])["legs"][0]
     assert sent.keys() == {"from_account", "to_account", "amount", "currency"}
+
+
+@pytest.mark.parametrize("client", [Wallet, AsyncWallet])
+def test_g13_a_key_that_no_header_can_have_is_not_in_the_error(client: type[Wallet | AsyncWallet]) -> None:
+    """G13: the error of httpx for such a header has the header in it."""
+    for key in ("wk_a_5ec7e7\nx", "wk_a_5ec7e7 x", "wk_a_5ec7e7é"):
+        with pytest.raises(ValueError, match="key is no API key") as error:
+            client("http://127.0.0.1:1", key=key)
+        assert "5ec7e7" not in str(error.value)
+
+
+def test_a_key_read_from_a_file_may_have_its_line_end() -> None:
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["authorization"])
+        return httpx.Response(200, json={"status": "ok"})
+
+    with Wallet("http://w", key="wk_a_5ec7e7\n", transport=httpx.MockTransport(answer)) as wallet:
+        wallet.health()
+    assert seen == ["Bearer wk_a_5ec7e7"]
