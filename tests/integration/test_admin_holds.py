@@ -45,6 +45,20 @@ def test_open_holds_of_an_account_and_one_that_has_ended(api: WalletApi, flags: 
     assert answer("holds", bob, *flags)["holds"] == []
 
 
+def test_the_id_of_a_hold_is_no_transfer(api: WalletApi, flags: list[str]) -> None:
+    """It was shown as a transfer whose money had left the payer, for ever; without a journal, as declined."""
+    ann = api.account(4, "10.00")
+    placed, increased = place(api, ann, "3.00"), new_id()
+    wanted = {"account_id": ann, "amount": "1.00", "transaction_id": increased}
+    assert api.post(f"/v1/holds/{placed}/increase", wanted).status == 200
+    for id_ in (placed, increased):
+        for payer in (("--from", ann), ()):
+            found = answer("transfer", id_, *payer, *flags, status=1)
+            assert found["status"].startswith("unknown: the id is of a hold and not of a transfer")
+            assert f"wallet-admin hold {placed} --account {ann}" in found["status"]
+            assert found["steps"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

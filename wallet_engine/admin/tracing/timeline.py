@@ -18,9 +18,16 @@ from wallet_engine.admin.tracing.group_timeline import (
 from wallet_engine.admin.tracing.open_entries import remembered
 from wallet_engine.admin.tracing.telling import outcome_text
 from wallet_engine.domain.entry import parse_entry
-from wallet_engine.domain.ids import is_system, pack_transaction_id
+from wallet_engine.domain.holds import HOLD_RECORD
+from wallet_engine.domain.ids import is_system, pack_transaction_id, unpack_transaction_id
 from wallet_engine.domain.kinds import Id, kind_of, receiver_of
-from wallet_engine.domain.memory import TransferRecord, credit_memory, credit_outcome, transfer_field
+from wallet_engine.domain.memory import (
+    PAYER_LENGTH,
+    TransferRecord,
+    credit_memory,
+    credit_outcome,
+    transfer_field,
+)
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.returns import LEG, RETURN_RECORD, original_field_of
 from wallet_engine.journal.reader import read
@@ -32,6 +39,8 @@ from wallet_engine.routing.slots import tag_of
 
 #: Kinds that pay within one partition. `_REFUNDS`: refunds within one partition, across two, and their undoing.
 _LOCAL: Final = "tkx"
+#: Kinds that place or increase a hold: they move no money to anybody.
+_OF_HOLDS: Final = "hi"
 _REFUNDS: Final = "xzj"
 
 
@@ -81,6 +90,9 @@ class Trace:
         outcome = first.outcome if first is not None else None if redis is None else redis.outcome
         if self.steps and kind_of(self.steps[-1].operation.kind).grouped:
             return status_of_group(self.steps)
+        held = first is not None and first.operation.kind in _OF_HOLDS and outcome == Outcome.APPLIED
+        if held or outcome == HOLD_RECORD:
+            return f"unknown: the id is of a hold and not of a transfer: {self._command_of_hold(first)}"
         if outcome == Outcome.INTERRUPTED:
             return INTERRUPTED_GROUP
         if outcome is None:
@@ -100,6 +112,11 @@ class Trace:
         if credit == Outcome.APPLIED:
             return "paid"
         return f"pending: the credit was refused ({outcome_text(credit)}), the refund is to come"
+
+    def _command_of_hold(self, first: Step | None) -> str:
+        increased = first is not None and first.operation.kind == "i"
+        hold = unpack_transaction_id(first.operation.other[:-PAYER_LENGTH]) if increased and first else None
+        return f"see wallet-admin hold {hold or self.transaction_id} --account {self.from_account}"
 
 
 def _begins(kind: str) -> bool:
