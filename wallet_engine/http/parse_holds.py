@@ -69,8 +69,11 @@ def parse_increase(body: bytes, hold_id: str, key: str | None, by: str) -> tuple
         check_shape(document, _INCREASE_FIELDS, checked.required("account_id", "amount"))
         account = holder(document["account_id"])
         transaction_id = checked.id()
+        amount = document["amount"]
+        if not isinstance(amount, str):
+            raise InvalidInput("invalid_amount", "amount must be a string of a decimal number")
         packed = pack_transaction_id(transaction_id)
-        return IncreaseCommand(account, hold_id, packed, document["amount"], by), transaction_id
+        return IncreaseCommand(account, hold_id, packed, amount, by), transaction_id
 
 
 def parse_void(body: bytes) -> str:

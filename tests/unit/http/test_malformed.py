@@ -348,6 +348,19 @@ def test_idempotency_key_that_does_not_fit_is_refused(
     assert wallet.calls == []
 
 
+@pytest.mark.parametrize("amount", [1, 1.5, None, True, ["1.00"], {"a": 1}])
+@pytest.mark.parametrize("call_", ["increase", "capture"])
+def test_an_amount_that_is_no_text_is_refused_before_the_hold_is_looked_for(
+    app: ASGIApp, wallet: WalletDouble, call_: str, amount: object
+) -> None:
+    """Of an increase it was looked at only when the hold was found, so the answer was hold_not_found."""
+    body = {"account_id": "alice", "transaction_id": TXID_2, "amount": amount}
+    if call_ == "capture" and amount is None:
+        body["amount"] = 1
+    assert_problem(call(app, "POST", f"/v1/holds/{TXID}/{call_}", json=body), 400, "invalid_amount")
+    assert wallet.calls == []
+
+
 def test_two_idempotency_keys_are_refused(app: ASGIApp) -> None:
     headers = [("Idempotency-Key", TXID), ("Idempotency-Key", TXID_2)]
     assert_problem(call(app, "POST", SINGLE, json=GOOD, headers=headers), 400, "invalid_request")
