@@ -83,6 +83,7 @@ DECIDED_HERE: Final = (
     *(f"REDIS_{what}" for what in ("USER", "PASSWORD_FILE", "CA", "CERT", "KEY")),
     *(f"ZOOKEEPER_{what}" for what in ("USER", "PASSWORD_FILE", "CA", "CERT", "KEY")),
     *("PEER_CA", "PEER_CERT", "PEER_KEY", "PEER_TLS"),
+    *("TLS_CERT", "TLS_KEY", "TLS_CLIENT_CA"),
 )
 
 
