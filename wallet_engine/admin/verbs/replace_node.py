@@ -109,8 +109,12 @@ def _check(old: str, new: str, shard: Shard, seen: dict[str, NodeState], primary
     """Raises `ConfigError` for a node that cannot be replaced, or that cannot take its place."""
     if primary.address == old:
         others = [address for address in shard.nodes if address != old and seen[address].reachable]
-        where = others[0] if others else "a replica (add one first)"
-        raise ConfigError(f"{old} is the primary: CLUSTER FAILOVER on {where} first")
+        first = (
+            f"wallet-admin switchover {shard.name} --to {others[0]}"
+            if others
+            else "give its shard a replica that can take over"
+        )
+        raise ConfigError(f"{old} is the primary: first {first}")
     view = seen[old].view
     if view is not None and view.slots:
         raise ConfigError(f"{old} owns slots, and may hold the money in them: see wallet-admin doctor")
