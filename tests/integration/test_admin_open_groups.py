@@ -1,11 +1,13 @@
 """Open groups that `wallet-admin pending` lists, on a real Redis."""
 
+import time
 from pathlib import Path
 
 from support.clusters import RedisClusterFactory
 from unit.admin.live import LiveCluster
-from unit.admin.made import answer, txid
+from unit.admin.made import admin, answer, txid
 
+from wallet_engine.admin.verbs.pending import YOUNG_MS
 from wallet_engine.domain.groups import Leg, words
 from wallet_engine.routing.slots import slot_of, tag_of
 
@@ -23,6 +25,9 @@ def test_a_partition_that_has_moved_hides_no_group_of_another(
         found = answer("pending", "--map-file", live.map_file)
         assert [(group["partition"], group["state"]) for group in found["groups"]] == [(1, "prepared")]
         assert found["shards_not_asked"] == ["s1"]
+        time.sleep(YOUNG_MS / 1000)
+        said = admin("pending", "--map-file", live.map_file).stdout.splitlines()[-1]
+        assert said.startswith("0 open entries and 1 parts of groups, 1 of them for longer than 5 s")
     finally:
         live.close()
 

@@ -46,9 +46,10 @@ KEY_VARIABLE: Final = "WALLET_KEY"
 #: Width of output that goes to no terminal.
 PIPE_COLUMNS: Final = 10_000
 
-#: Seconds between two looks of `--watch`: the default, and the minimum.
+#: Seconds between two looks of `--watch`: the default and the bounds.
 WATCH_S: Final = 2.0
 WATCH_S_MIN: Final = 0.2
+WATCH_S_MAX: Final = 86_400.0
 
 #: A verb's answer: what `--json` prints.
 Document = Mapping[str, Any]
@@ -201,7 +202,7 @@ def watch_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--watch",
         "watch_s",
-        type=FiniteRange(WATCH_S_MIN),
+        type=FiniteRange(WATCH_S_MIN, WATCH_S_MAX),
         is_flag=False,
         flag_value=WATCH_S,
         metavar="[SECONDS]",

@@ -24,6 +24,7 @@ from wallet_engine.routing.model import ClusterConfig, encode
 from wallet_engine.routing.tree import VersionConflict
 
 HOUR_MS: Final = 3600 * 1000
+RETENTION_HOURS_MIN: Final = 24
 RETENTION_HOURS_MAX: Final = 24 * 365
 SYSTEM_ACCOUNTS: Final = "system-accounts"
 #: How long to wait for recoveries that are under way.
@@ -85,8 +86,8 @@ def changed(config: ClusterConfig, name: str, text: str) -> ClusterConfig:
         return replace(config, journal_quorum=value)
     if name == "stream-entries-max":
         return replace(config, stream_entries_max=value)
-    if not 24 <= value <= RETENTION_HOURS_MAX:
-        raise ConfigError(f"retention-hours must be 24 to {RETENTION_HOURS_MAX}: {value}")
+    if not RETENTION_HOURS_MIN <= value <= RETENTION_HOURS_MAX:
+        raise ConfigError(f"retention-hours must be {RETENTION_HOURS_MIN} to {RETENTION_HOURS_MAX}: {value}")
     return replace(config, retention_ms=value * HOUR_MS)
 
 

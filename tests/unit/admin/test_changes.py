@@ -173,3 +173,13 @@ def test_a_user_without_a_name_may_pause(tmp_path: Path, monkeypatch: pytest.Mon
         assert paused is not None
         assert paused.by == f"uid {NO_USER}"
         assert [record.state for record in audit_records(directory)] == ["done"]
+
+
+def test_a_backup_in_a_file_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
+    """Its document could not be encoded: the command ended with a traceback, behind the backup."""
+    make_map(tmp_path / "map.json", 2).close()
+    file = os.fsdecode(os.fsencode(tmp_path) + b"/tree-\xff.json")
+    assert (
+        answer("backup", file, "--map-file", tmp_path / "map.json")["file"] == f"{tmp_path}/tree-\ufffd.json"
+    )
+    assert Path(file).exists()

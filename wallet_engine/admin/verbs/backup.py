@@ -21,6 +21,7 @@ from wallet_engine.admin.tree_file import (
 from wallet_engine.admin.tree_file import restore as restore_tree
 from wallet_engine.admin.verbs.protect import Users, restrict, roles_of, service_options
 from wallet_engine.domain.errors import ConfigError, as_usage
+from wallet_engine.domain.paths import path_text
 from wallet_engine.domain.times import time_text
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.model import PartitionMap, check_name
@@ -56,7 +57,7 @@ def backup(session: Session, file: Path) -> None:
         not_counted = sorted(directory.journals().keys() - set(counted))
     write_backup(taken, file)
     document = {
-        "file": str(file),
+        "file": path_text(file),
         "nodes": len(taken.nodes),
         "sha256": taken.sha256,
         "journal_copies": list(counted),

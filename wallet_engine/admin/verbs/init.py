@@ -1,7 +1,7 @@
 """`wallet-admin init`: stores the description of a new cluster, after a check of every node."""
 
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
 import click
 from kazoo.hosts import collect_hosts
@@ -10,6 +10,7 @@ from rich.console import Console
 from wallet_engine.admin.nodes import look_at_all, memory_text, slots_text
 from wallet_engine.admin.placement import PlannedShard, parse_shard, plan_shards
 from wallet_engine.admin.session import Plan, Session, changing_command, plain_table, show_table
+from wallet_engine.admin.settings import RETENTION_HOURS_MAX, RETENTION_HOURS_MIN
 from wallet_engine.admin.verbs.protect import Users, restrict, roles_of, service_options
 from wallet_engine.domain.errors import ConfigError, WrongUsage, as_usage
 from wallet_engine.redis_store.topology import check_settings, connect
@@ -17,6 +18,8 @@ from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, by_n
 from wallet_engine.telemetry.loopback import is_loopback
 
 _HOUR_MS = 3600 * 1000
+#: More copies than anybody runs.
+QUORUM_MAX: Final = 99
 
 
 @click.command()
@@ -40,11 +43,11 @@ _HOUR_MS = 3600 * 1000
     type=int,
     default=24,
     show_default=True,
-    help="How long a transaction id is remembered at least; 24 or more.",
+    help="How long a transaction id is remembered at least; 24 to 8760.",
 )
 @click.option(
     "--journal-quorum",
-    type=int,
+    type=click.IntRange(max=QUORUM_MAX),
     default=1,
     show_default=True,
     help="Journal copies that must have an entry on disk before it is answered.",
@@ -83,8 +86,10 @@ def init(
       wallet-admin init --zookeeper zk1:2181 --shard s1=r1:6379,r4:6379 --shard s2=r2:6379,r5:6379
       wallet-admin init --map-file map.json --shard s1=127.0.0.1:7001 --partitions 16 --yes --json
     """
-    if retention_hours < 24:
-        raise WrongUsage(f"--retention-hours must be at least 24: {retention_hours}")
+    if retention_hours < RETENTION_HOURS_MIN:
+        raise WrongUsage(f"--retention-hours must be at least {RETENTION_HOURS_MIN}: {retention_hours}")
+    if retention_hours > RETENTION_HOURS_MAX:
+        raise WrongUsage(f"--retention-hours must be at most {RETENTION_HOURS_MAX}: {retention_hours}")
     roles = roles_of(session, users)
     with as_usage():
         config = ClusterConfig(partitions, retention_hours * _HOUR_MS, journal_quorum)

@@ -11,6 +11,7 @@ from wallet_engine.admin.survey import CLUSTER_DOWN, survey
 from wallet_engine.admin.tracing.open_entries import OpenEntry, find_open_entries
 from wallet_engine.admin.tracing.open_groups import OpenGroup, find_open_groups
 from wallet_engine.routing.directory import Directory
+from wallet_engine.telemetry.flags import FiniteRange
 
 #: An entry younger than this is most likely a healthy payment in progress.
 YOUNG_MS: Final = 5_000
@@ -19,7 +20,11 @@ YOUNG_MS: Final = 5_000
 @click.command()
 @admin_command
 @click.option(
-    "--older-than", type=float, default=0.0, metavar="SECONDS", help="Only entries older than this."
+    "--older-than",
+    type=FiniteRange(0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Only entries and groups older than this.",
 )
 @watch_option
 def pending(session: Session, older_than: float, watch_s: float | None) -> None:
@@ -119,10 +124,12 @@ def _show(
         )
     for shard, why in unasked.items():
         console.print(f"! shard {shard} is not in this list: it {why}", style="bold", soft_wrap=True)
-    stuck = sum(entry.age_ms is None or entry.age_ms > YOUNG_MS for entry in entries)
+    ages_ms = [*(entry.age_ms for entry in entries), *(group.age_ms for group in groups)]
+    stuck = sum(age_ms is None or age_ms > YOUNG_MS for age_ms in ages_ms)
     if not entries and not groups:
         what = f"nothing has been open for {older_than:g} s" if older_than else "nothing is open"
         console.print(f"{what} on the shards that answer" if unasked else what)
     else:
         older = f"{stuck} of them for longer than {YOUNG_MS // 1000} s, or for an unknown time"
-        console.print(f"{len(entries)} open entries, {older}")
+        parts = f" and {len(groups)} parts of groups" if groups else ""
+        console.print(f"{len(entries)} open entries{parts}, {older}", soft_wrap=True)

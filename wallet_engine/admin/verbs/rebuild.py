@@ -16,6 +16,7 @@ from wallet_engine.redis_store.scripts import load_script
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.slots import tag_of
+from wallet_engine.telemetry.flags import FiniteRange
 
 REDIS_TIMEOUT_S: Final = 5.0
 #: Fields of `meta` that are shown before and after.
@@ -33,7 +34,11 @@ _DISTRUST: Final = load_script("distrust").text
     help="The oracle no longer stops PARTITION because of this entry.",
 )
 @click.option(
-    "--timeout", default=600.0, show_default=True, help="Seconds to wait until the partition is live."
+    "--timeout",
+    type=FiniteRange(0),
+    default=600.0,
+    show_default=True,
+    help="Seconds to wait until the partition is live.",
 )
 def rebuild(session: Session, partition: int, accept: int | None, timeout: float) -> None:
     """Drop PARTITION from Redis and rebuild it from the journal.

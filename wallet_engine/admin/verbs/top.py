@@ -11,6 +11,7 @@ from wallet_engine.admin.contents import loads_of
 from wallet_engine.admin.nodes import memory_text
 from wallet_engine.admin.session import (
     WATCH_S,
+    WATCH_S_MAX,
     WATCH_S_MIN,
     Document,
     Session,
@@ -29,7 +30,7 @@ from wallet_engine.telemetry.flags import FiniteRange
 @click.option(
     "--every",
     "every_s",
-    type=FiniteRange(WATCH_S_MIN),
+    type=FiniteRange(WATCH_S_MIN, WATCH_S_MAX),
     default=WATCH_S,
     show_default=True,
     metavar="SECONDS",
