@@ -153,9 +153,13 @@ def test_a_node_that_forgets_while_it_is_replayed_into_says_nothing_of_the_journ
     assert world.violation is None
 
 
-def outlive_the_receivers_memory(*, receiver_is_frozen: bool) -> None:
+def outlive_the_receivers_memory(
+    *, receiver_is_frozen: bool, paid_ahead_s: float = 0.0, back_ahead_s: float = 0.0
+) -> None:
     """A payment is credited (or declined), and its entry stays open because the sender's shard dies, for so long that
     the receiver's partition forgets. The caller retries all the time.
+
+    `paid_ahead_s`, `back_ahead_s`: how far the clock of the sender's node is ahead when it pays, and when it is back.
     """
     with stage(1, Profile(reply_lost=0.0, services=1)) as (cluster, callers):
         world, service = cluster.world, cluster.services[0]
@@ -182,6 +186,7 @@ def outlive_the_receivers_memory(*, receiver_is_frozen: bool) -> None:
         if receiver_is_frozen:
             world.run(callers.run(flag("freeze")), 20, "a flag")
         payment = callers.new_payment(payer, payee, 7, "USD")
+        sender.set_clock(int(paid_ahead_s * 1e6))
         with patch.object(cluster.services[0].engine.riders, "add", lambda *_: None):
             world.run(callers.run(callers.insist(payment)), 20, "an answer")
         service.kill()
@@ -191,6 +196,7 @@ def outlive_the_receivers_memory(*, receiver_is_frozen: bool) -> None:
             pass_time(RETENTION_MS / 1000 + 4)
             world.run(callers.run(flag("freeze")), 20, "a flag")
             world.run(callers.run(flag("unfreeze")), 20, "a flag")
+        sender.set_clock(int(back_ahead_s * 1e6))
         sender.start({})
         retrying = callers.run(retry())
         pass_time(15.0)
@@ -204,6 +210,16 @@ def outlive_the_receivers_memory(*, receiver_is_frozen: bool) -> None:
 def test_old_entries_end_as_the_receivers_journal_says(receiver_is_frozen: bool) -> None:
     """G1, G4, G9: neither the sweeper nor a retry credits again what the receiver has forgotten."""
     outlive_the_receivers_memory(receiver_is_frozen=receiver_is_frozen)
+
+
+@pytest.mark.parametrize(
+    ("paid_ahead_s", "back_ahead_s"), [(0, -100), (1000, 0)], ids=["set back", "set right"]
+)
+def test_old_entries_end_so_whatever_the_clock_of_their_node(paid_ahead_s: int, back_ahead_s: int) -> None:
+    """G1, G4: it was set back while the node was away, or was ahead before. No process has run all the time."""
+    outlive_the_receivers_memory(
+        receiver_is_frozen=False, paid_ahead_s=paid_ahead_s, back_ahead_s=back_ahead_s
+    )
 
 
 def test_without_the_look_into_the_journal_an_old_credit_is_paid_twice() -> None:

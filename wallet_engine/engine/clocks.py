@@ -1,6 +1,6 @@
-"""Measures how far the wall clocks of the machines are apart.
+"""Measures the wall clocks of the machines.
 
-The result is only reported; nothing is decided by it.
+How far they are apart is only reported.
 """
 
 import asyncio
@@ -55,6 +55,17 @@ class Clocks:
             for shard, lane in self._cluster.lanes.items()
             if lane.is_open
         }
+
+    def may_be_older(self, recorded_ms: int, age_ms: int, partition_ms: int = 0) -> bool:
+        """Whether what was recorded at `recorded_ms` may be older than `age_ms`.
+
+        The clock of its node may be wrong now, or have been wrong then. So the latest of all clocks counts, by their
+        last measurement. What is ahead of them all is of unknown age. `partition_ms`: its partition's own time, if it
+        is known.
+        """
+        now_s = self._loop.time()
+        latest_ms = max(now_ms(), *(lane.clock.ms_at(now_s) for lane in self._cluster.lanes.values()), 0)
+        return max(partition_ms, latest_ms) - recorded_ms > age_ms or recorded_ms - latest_ms > APART_MS_MAX
 
     def apart(self) -> str:
         """A sentence about clocks that are too far apart; empty when none are."""

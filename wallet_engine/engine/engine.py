@@ -113,12 +113,11 @@ class Engine:
         if accumulator.add(operation, item, issued_s):
             self.wave.join(accumulator)
 
-    def is_old(self, partition: int, seq: int, recorded_age_ms: int) -> bool:
-        """Whether the receivers of an entry's money may have forgotten its credits.
-
-        `recorded_age_ms` is by wall clocks, which may step. So an entry known here for that long is old, too.
-        """
-        return recorded_age_ms > self.look_up_age_ms or self.passages[partition].passed(seq, self.now_s())
+    def is_old(self, partition: int, seq: int, recorded_ms: int, partition_ms: int = 0) -> bool:
+        """Whether the receivers of an entry's money may have forgotten its credits; see `Clocks.may_be_older`."""
+        if self.passages[partition].passed(seq, self.now_s()):
+            return True  # whatever clocks say
+        return self.clocks.may_be_older(recorded_ms, self.look_up_age_ms, partition_ms)
 
     # Out -------------------------------------------------------------------------------------------------
 

@@ -220,8 +220,7 @@ class Sweeper:
             if standing is None or standing.nonce != entry.header.nonce:
                 self._note(partition, entry)  # another entry, after a recovery
                 continue
-            recorded_age_ms = lane.clock.ms_at(self._engine.now_s()) - entry.header.time_ms
-            is_old = self._engine.is_old(partition, seq, recorded_age_ms)
+            is_old = self._engine.is_old(partition, seq, entry.header.time_ms)
             (old if is_old else young).append(entry)
         decided = await self._look_up(partition, q, old)
         ends = [self._end(partition, q, entry, issued_s, {}) for entry in young]

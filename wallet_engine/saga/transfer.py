@@ -189,7 +189,7 @@ class Transfer:
                 self._finish(remembered)
             else:
                 seq, _, position = reference.partition(".")
-                if self.engine.is_old(self.p, int(seq), batch.time_ms - int(opened_ms)):
+                if self.engine.is_old(self.p, int(seq), int(opened_ms), batch.time_ms):
                     self._finish("outcome_unknown")  # the sweeper looks the credit up first
                 else:
                     self.resume(int(seq), int(position), batch.sent_s)

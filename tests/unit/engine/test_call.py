@@ -17,6 +17,7 @@ from wallet_engine.engine import call as call_module
 from wallet_engine.engine import engine as engine_module
 from wallet_engine.engine.accumulator import EARLY_OPERATIONS_MIN, HOLD_MS_MAX, Accumulator
 from wallet_engine.engine.batch import Batch
+from wallet_engine.engine.clocks import now_ms
 from wallet_engine.engine.conditions import Condition
 from wallet_engine.engine.engine import RECEIPT_TIMEOUT_S, Engine
 from wallet_engine.engine.passage import Passage
@@ -350,9 +351,27 @@ def test_g4_what_was_seen_to_be_there_for_long_is_old_whatever_the_clocks_say() 
         engine = bench.engine
         engine.look_up_age_ms, engine.passages = 10_000, [Passage(10.0)]
         engine.passages[0].note(7, engine.now_s() - 20)
-        assert engine.is_old(0, 7, recorded_age_ms=0)
-        assert not engine.is_old(0, 8, recorded_age_ms=10_000)
-        assert engine.is_old(0, 8, recorded_age_ms=10_001)
+        partition_ms = now_ms() + 60_000
+        assert engine.is_old(0, 7, partition_ms, partition_ms)
+        assert not engine.is_old(0, 8, partition_ms - 10_000, partition_ms)
+        assert engine.is_old(0, 8, partition_ms - 10_001, partition_ms)
+
+    run(check)
+
+
+def test_g4_the_latest_of_all_clocks_says_whether_a_debit_is_old() -> None:
+    """The clock of its node may be wrong, or have been wrong when it was recorded."""
+
+    async def check(bench: Bench) -> None:
+        engine, right_ms = bench.engine, now_ms()
+        engine.look_up_age_ms, engine.passages = 3_600_000, [Passage(3600.0)]
+        bench.lane.clock.shows(right_ms - 10**9, engine.now_s())
+        assert not engine.is_old(0, 7, right_ms - 1_800_000)
+        assert engine.is_old(0, 7, right_ms - 3_700_000)
+        assert not engine.is_old(0, 7, right_ms + ISSUED_AGE_MS_MAX - 60_000)
+        assert engine.is_old(0, 7, right_ms + ISSUED_AGE_MS_MAX + 60_000)
+        bench.lane.clock.shows(right_ms + 10**9, engine.now_s())
+        assert engine.is_old(0, 7, right_ms - 1_800_000)
 
     run(check)
 

@@ -21,8 +21,8 @@ class FakeEngine:
         self.submitted: list[tuple[int, Words]] = []
         self.refuses: Outage | None = None
 
-    def is_old(self, partition: int, seq: int, recorded_age_ms: int) -> bool:
-        return recorded_age_ms > 1000
+    def is_old(self, partition: int, seq: int, recorded_ms: int, partition_ms: int) -> bool:
+        return partition_ms - recorded_ms > 1000
 
     def submit(self, partition: int, operation: Words, item: Any, issued: float) -> None:
         if self.refuses is not None:
