@@ -6,15 +6,20 @@ service held for 4 s instead of 5 minutes.
 """
 
 import asyncio
+import json
 import os
 import random
 import secrets
 import signal
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from urllib.parse import urlsplit
 
 import pytest
 from support.dev_process import DevCluster
+from support.forgetting import forgotten
 from support.http_client import HttpClient
 from support.pulse import PulsedBooks, longest_gap_s
 from support.redis_peek import node_of, open_debits
@@ -35,6 +40,8 @@ HERE, THERE = 2, 13
 #: Longer than a session and than Redis accepts a late operation; shorter than a caller waits for an answer.
 STOPPED_S = SESSION_TIMEOUT_S + 2.5
 ZOOKEEPER_AWAY_S = 45.0
+#: After this time a process knows the window of every partition.
+LOOKED_S = 3.0
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -139,6 +146,36 @@ async def _stand_still(cluster: DevCluster, journal: Process, sender: str, recei
             os.kill(service["pid"], signal.SIGCONT)
         check_problem(await paying, 503, "outcome_unknown", transaction_id=body["transaction_id"])
     return body["transaction_id"]
+
+
+def test_g4_what_was_not_read_until_it_was_paid_and_forgotten_is_not_paid_again(cluster: DevCluster) -> None:
+    """A process is stopped with requests unread. Their callers repeat them elsewhere. Two windows later it goes on."""
+    with WalletApi(cluster.urls[1], PARTITIONS) as api, WalletApi(cluster.urls[0], PARTITIONS) as other:
+        sender, receiver = api.account(HERE, "10.00"), api.account(THERE)
+        bodies = [transfer_body(sender, receiver, "1.00", new_id()) for _ in range(3)]
+        assert other.balance(sender) == "10.00"
+        time.sleep(LOOKED_S)
+        with stopped(cluster.living("api-1")), ExitStack() as open_until_then:
+            unread = [open_until_then.enter_context(socket_to(cluster.urls[0])) for _ in bodies]
+            for link, body in zip(unread, bodies, strict=True):
+                link.sendall(posted("/v1/wallet/balance_transfer", body))
+                check_success(api.post("/v1/wallet/balance_transfer", body), body["transaction_id"])
+            forgotten(cluster, api, (HERE,))
+            os.kill(cluster.living("api-1")["pid"], signal.SIGCONT)
+            answers = [link.recv(4096)[:12] for link in unread]
+        assert answers == [b"HTTP/1.1 503"] * len(bodies)
+        assert (api.balance(sender), api.balance(receiver)) == ("7.00", "3.00")
+
+
+def socket_to(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname, parts.port), timeout=20.0)
+
+
+def posted(path: str, body: dict[str, str]) -> bytes:
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: wallet\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
 @pytest.mark.soak

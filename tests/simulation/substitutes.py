@@ -64,7 +64,7 @@ PERIODS: Final[dict[str, dict[str, float]]] = {
         "HOLD_RETRY_S": 0.3,
         "HOLD_MS_MAX": 600,
     },
-    "engine.accumulator": {"HOLD_MS_MAX": 600},
+    "engine.accumulator": {"HOLD_MS_MAX": 600, "UNREAD_S_MAX": 4.0},
     "engine.reads": {"HOLD_MS_MAX": 600, "_RECEIPT_TIMEOUT_S": 1.5, "_SETTLED_TIMEOUT_S": 3.0},
     "journal.credits": {"CLOCK_MARGIN_MS": 2_000},
     "recovery.fellows": {"POLL_S": 0.5, "COUNCIL_S": 0.5, "LATE_ENTRIES_MAX": 2},

@@ -23,6 +23,9 @@ EARLY_OPERATIONS_MIN: Final = 90
 UNDURABLE_BATCHES_MAX: Final = 8
 #: How long operations wait for a partition that cannot take them now; then they are refused.
 HOLD_MS_MAX: Final = 2_000
+#: Who has missed a window stood still, and may find requests from before that nobody has read. This is more time than
+#: it takes to read them, and than a batch waits for its turn. What is issued meanwhile counts as issued before.
+UNREAD_S_MAX: Final = 20.0
 
 
 class Accumulator:
@@ -219,7 +222,9 @@ class Accumulator:
         if self._known_since_s is None:
             self._known_since_s = -inf
         elif number != self.window:
-            self.remembers_since_s = self._known_since_s if number == self.window + 1 else now_s
+            missed = number > self.window + 1
+            since_s = self._known_since_s if number == self.window + 1 else now_s + missed * UNREAD_S_MAX
+            self.remembers_since_s = max(self.remembers_since_s, since_s)
             self._known_since_s = now_s
         self.window = number
 

@@ -12,6 +12,7 @@ from wallet_engine.engine.accumulator import (
     HOLD_MS_MAX,
     QUEUE_OPERATIONS_MAX,
     UNDURABLE_BATCHES_MAX,
+    UNREAD_S_MAX,
     Accumulator,
 )
 from wallet_engine.engine.batch import Batch
@@ -162,12 +163,12 @@ def test_what_two_rotations_may_have_made_forgotten_is_not_sent(accumulator: Acc
     assert (accumulator.window, accumulator.remembers_since_s) == (9, 20.0)
     accumulator.learn_window(10, 40.0)
     assert accumulator.remembers_since_s == 30.0
-    for at_s, number in (
-        (50.0, 12),
-        (60.0, 9),
-    ):  # a missed window; a partition that was rebuilt from older entries
-        accumulator.learn_window(number, at_s)
-        assert (accumulator.window, accumulator.remembers_since_s) == (number, at_s)
+    accumulator.learn_window(12, 50.0)  # a missed window
+    assert (accumulator.window, accumulator.remembers_since_s) == (12, 50.0 + UNREAD_S_MAX)
+    accumulator.learn_window(13, 60.0)
+    assert accumulator.remembers_since_s == 50.0 + UNREAD_S_MAX
+    accumulator.learn_window(9, 90.0)  # a partition that was rebuilt from older entries
+    assert (accumulator.window, accumulator.remembers_since_s) == (9, 90.0)
 
 
 def test_it_learns_the_currencies_of_its_partition(accumulator: Accumulator) -> None:
