@@ -129,9 +129,13 @@ class Reader:
         return await self._run(accumulator, command), currencies
 
     async def transfer(self, partition: int, field: str) -> TransferRead:
+        """Of credits (their fields have a dot) what both windows have, of a transfer the newest record: before a group
+        was paid, an attempt of it may have been void.
+        """
         records, operation = await self._seen(partition, field)
         said = parse_operation(operation.decode()) if operation else None
-        return TransferRead("".join(records) if records else None, operation is not None, said)
+        record = "".join(records) if "." in field else next(iter(records), None)
+        return TransferRead(record or None, operation is not None, said)
 
     async def seen(self, partition: int, field: str) -> list[str]:
         """What the windows have under the field."""

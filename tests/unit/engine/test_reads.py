@@ -67,6 +67,19 @@ def test_nothing_is_handed_out_before_it_is_on_disk() -> None:
     run(check)
 
 
+def test_what_both_windows_have_is_one_record_of_credits_and_two_of_a_transfer() -> None:
+    """A group that was interrupted in the window before may have been paid in this one."""
+
+    async def check(scene: Scene) -> None:
+        scene.durable(7)
+        scene.replies = [[b"OK", 7, nonce(7).encode(), b"+HAAAAAAAA", b"uGAAAAAAAA", None]]
+        assert (await scene.reader.transfer(0, "F" * 30)).record == "+HAAAAAAAA"
+        scene.replies = [[b"OK", 7, nonce(7).encode(), b"aAA+", b"aABi", None]]
+        assert (await scene.reader.transfer(0, "3.24")).record == "aAA+aABi"
+
+    run(check)
+
+
 def test_what_a_node_has_that_is_behind_the_journal_is_asked_for_again() -> None:
     """The node was promoted with old data, or another service has just written."""
 
