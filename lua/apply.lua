@@ -31,7 +31,7 @@
 -- There are two texts, because everything that a node keeps in Lua slows down every call. The plain text lacks the
 -- lines after `--@extended`: rules of holds, groups, returns, flags and maximum balances. To it such operations are
 -- malformed. If an account has a maximum balance, meta.flagged is 2 and the plain text refuses everything:
--- {'LIMITS', '2'}. The extended text decides everything; in such a partition it gets the keys of holds, too.
+-- {'LIMITS', '2'}. The extended text decides everything; in such a partition it must get the keys of holds, too.
 --
 -- REPLAY (a constant that the loader puts in front) re-executes a recorded entry while the partition is `recovering`:
 -- recorded time, nonce and rules, no owner, no stream. Its text and digest differ, so a service can never call it.

@@ -39,6 +39,7 @@ local window, witnessed_s, currencies_known = meta[7] + 0, meta[8] or '0', meta[
 local flags_exist = meta[10]
 --@plain if flags_exist == '2' then return {'LIMITS', '2'} end
 --@extended local limited = flags_exist == '2' -- whether an account here has a maximum balance
+--@extended if limited and not extended then return {'LIMITS', '2'} end -- the keys of holds are missing
 
 local now_ms
 local recorded, rules_before, rules_text = nil, false, RULES -- of a replay: outcomes, whether rules 1 decided

@@ -251,6 +251,17 @@ def test_the_text_for_limits_serves_several_too(node: Node) -> None:
     assert node.call([node.debit(n) for n in range(3)]) == [["LIMITS", "2"]] * 3
 
 
+def test_a_partition_with_limits_says_so_beside_one_that_needs_the_text_for_them(node: Node) -> None:
+    """A service that does not know of its limits yet sent it in one call with a hold of another partition."""
+    limited, held = node.parts[:2]
+    assert limited.apply(["o - bob -<50 0 USD"])[0] == "OK"
+    parts = [
+        node.part(limited.keys, [f"t {'T' * 22} alice bob 1 USD"]),
+        node.part(held.keys, [f"h {'H' * 22} alice -|60000 1 USD"]),
+    ]
+    assert node.call(parts, node.parts[0].extended_script.sha) == [["LIMITS", "2"], "+"]
+
+
 @pytest.mark.parametrize("bundled", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_a_replica_gets_what_one_call_has_written_to_many_slots(
     redis_cluster: RedisClusterFactory, bundled: bool
