@@ -34,13 +34,13 @@ from wallet_engine.history.database import (
     migrate,
     ms_of,
 )
-from wallet_engine.history.ends import Matched
+from wallet_engine.history.ends import Matched, TakenOver
 from wallet_engine.history.facts import TYPES
 from wallet_engine.history.listing import Listing
 from wallet_engine.history.originals import Originals
 from wallet_engine.history.pieces import PIECE_MAX
 from wallet_engine.history.reader import Behind, HistoryReader, Page
-from wallet_engine.history.sink import HistorySink, TakenOver
+from wallet_engine.history.sink import HistorySink
 from wallet_engine.journal.feed import DirectoryFeed, FeedEntry, partitions_from_start
 from wallet_engine.routing.homes import Homes
 from wallet_engine.service.policy import ANYONE
@@ -279,6 +279,60 @@ def test_two_processes_whose_partitions_meet(url: str) -> None:
     asyncio.run(main())
     statuses = rows_of(url, "SELECT status FROM transfers ORDER BY seq")
     assert [row["status"] for row in statuses] == ["success", "success"]
+
+
+@pytest.mark.parametrize("end", ["in memory", "being written"])
+def test_an_end_is_kept_when_its_transfer_is_made_anew_meanwhile(
+    url: str, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """`history rebuild` of the payer's partition, just as the receiver's gets it: it was pending for ever."""
+    chains = Chains()
+    opened = [
+        chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD"),
+        chains.add(1, "o - bob - 0 USD"),
+    ]
+    debit = chains.add(0, f"d {T[1]} alice bob 200 USD")
+    credit = chains.add(1, "c 0.2 bob 0 200 USD")
+    written, goes_on = asyncio.Event(), asyncio.Event()
+    write = Matched.write
+
+    async def slow(matched: Matched, connection: Any) -> None:
+        await write(matched, connection)
+        written.set()
+        await goes_on.wait()
+
+    async def main() -> None:
+        sink, other = HistorySink(url), await connect(url, "test")
+        await sink.start()
+        await sink.positions((0, 1))
+        await sink.take([*opened, debit])
+        await sink.flush()
+        if end == "in memory":
+            await clear(other, [0])
+            await sink.take([credit])
+            with pytest.raises(TakenOver):
+                await sink.flush()
+        else:
+            monkeypatch.setattr(Matched, "write", slow)
+            await sink.take([credit])
+            await written.wait()
+            clearing = asyncio.create_task(clear(other, [0]))
+            await asyncio.wait((clearing,), timeout=1.0)
+            goes_on.set()
+            await sink.flush()
+            await clearing
+        await sink.close()
+        await other.close()
+
+    asyncio.run(main())
+    monkeypatch.undo()
+    rest = [credit] if end == "in memory" else []
+    run(url, [opened[0], debit, *rest])
+    (transfer,) = rows_of(url, "SELECT status FROM transfers WHERE payer = 'alice'")
+    assert transfer["status"] == "success"
+    told = "SELECT type, counterparty, status FROM postings WHERE account = 'bob' AND delta > 0"
+    assert [tuple(row.values()) for row in rows_of(url, told)] == [("transfer", "alice", "success")]
+    assert rows_of(url, "SELECT FROM early_credits") == []
 
 
 def test_who_was_overtaken_writes_nothing(url: str) -> None:

@@ -17,7 +17,6 @@ INSERT INTO early_credits SELECT * FROM back ON CONFLICT DO NOTHING
 """
 _TABLES: Final = (
     "postings",
-    "transfers",
     "groups",
     "holds",
     "accounts",
@@ -35,6 +34,9 @@ async def clear(connection: Any, partitions: Collection[int]) -> None:
             "UPDATE positions SET seq = 0, nonce = $3, at = 'epoch' WHERE sink = $1 AND partition = ANY($2)",
             *(SINK, chosen, ZERO_NONCE),
         )
+        # First of all: a process that is writing the end of one of these transfers has its row locked. After this, the
+        # credit that it writes with that end is committed, and set back; who comes later finds no such transfer.
+        await connection.execute("DELETE FROM transfers WHERE partition = ANY($1)", chosen)
         await connection.execute(_SET_BACK, chosen)
         for table in _TABLES:
             await connection.execute(f"DELETE FROM {table} WHERE partition = ANY($1)", chosen)

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from msgspec import json
 
+from wallet_engine.domain.errors import WalletError
 from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.domain.notes import note_of
 from wallet_engine.history.database import ms_of, time_of
@@ -59,6 +60,10 @@ WITH found AS (
 DELETE FROM early_credits AS e USING found AS f
 WHERE e.origin_partition = f.origin_partition AND e.origin_seq = f.origin_seq AND e.origin_idx = f.origin_idx
 """
+
+
+class TakenOver(WalletError):
+    """Another process has written what follows, or what was written is made anew: this process must read it again."""
 
 
 class Matched:
@@ -127,14 +132,18 @@ class Matched:
         return self._ended.get(transfer.origin) if transfer.status == PENDING else None
 
     async def write(self, connection: Any) -> None:
-        """Write the ends of transfers already in the tables, in the transaction of the batch."""
+        """Write the ends of transfers already in the tables, in the transaction of the batch.
+
+        Raises `TakenOver` when some are there no more: they are made anew, and would never get their end.
+        """
         if self._later:
             rows = [
                 (*t.origin[:3], time_of(t.at_ms), e.status, e.code or None, time_of(e.at_ms), t.payer)
                 for t, e in self._later
             ]
             columns = [list(column) for column in zip(*rows, strict=True)]
-            await connection.execute(_END_TRANSFERS, *columns)
+            if await connection.execute(_END_TRANSFERS, *columns) != f"UPDATE {len(rows)}":
+                raise TakenOver("transfers that end here are made anew: positions are read again")
             await connection.execute(_END_POSTINGS, *columns)
         if self._unknown:
             await connection.executemany(

@@ -20,7 +20,6 @@ from operator import itemgetter
 from typing import Any, Final
 
 from wallet_engine.domain.entry import ZERO_NONCE, Entry
-from wallet_engine.domain.errors import WalletError
 from wallet_engine.history.book import Wanted
 from wallet_engine.history.books import RECORDS_MAX, Books
 from wallet_engine.history.database import (
@@ -29,7 +28,7 @@ from wallet_engine.history.database import (
     make_months,
     time_of,
 )
-from wallet_engine.history.ends import Ends, Matched
+from wallet_engine.history.ends import Ends, Matched, TakenOver
 from wallet_engine.history.facts import AccountChange, End, Facts, Transfer
 from wallet_engine.history.fold import fold
 from wallet_engine.history.pieces import in_pieces
@@ -102,10 +101,6 @@ FROM (
 ) AS its
 WHERE h.account = $1 AND h.hold_id = $2 AND h.placed_at = its.placed_at
 """
-
-
-class TakenOver(WalletError):
-    """Another process has written entries of these partitions, so this one must not."""
 
 
 @dataclass(slots=True)
