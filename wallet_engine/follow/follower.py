@@ -28,6 +28,9 @@ BACKOFF_S_MAX: Final = 10.0
 LOOK_S: Final = 1.0
 #: How long a check that found nothing missing stays valid; normally the next one comes sooner.
 LOOKED_S_MAX: Final = 3 * LOOK_S
+#: An entry has the time at which Redis decided it. It may be so long on its way to the first journal copy, and the
+#: clock of its node so far behind ours.
+UNDER_WAY_MS: Final = 250
 #: Maximum time for the sink to close.
 CLOSE_S_MAX: Final = 5.0
 
@@ -136,16 +139,20 @@ class Follower:
         """Tell the sink when it has all entries."""
         at_ms = time.time_ns() // 1_000_000
         try:
-            ends = await self._feed.positions()
+            ends, under_way = await self._feed.reached()
         except Outage:
             return
         behind = {p: ends.get(p, 0) - seq for p, seq in self._taken.items()}
         self._behind.set(sum(max(0, entries) for entries in behind.values()))
-        current = [p for p, entries in behind.items() if entries <= 0 and self._flushed[p] >= self._taken[p]]
+        current = [
+            p
+            for p, entries in behind.items()
+            if entries <= 0 and self._flushed[p] >= self._taken[p] and p not in under_way
+        ]
         if all(entries <= 0 for entries in behind.values()):
             self._whole_s, self._whole = at_ms / 1000, True
         if current:
-            await self._sink.caught_up(current, at_ms)
+            await self._sink.caught_up(current, at_ms - UNDER_WAY_MS)
 
     def _lag_s(self) -> float:
         """The lag in seconds. It grows while the sink hangs or fails, or no journal copy answers."""

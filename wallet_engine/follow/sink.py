@@ -49,7 +49,10 @@ class Sink(Protocol):
         ...
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
-        """All that was durable in these partitions at `at_ms` (Unix ms) is flushed. About once a second."""
+        """Everything in these partitions up to the time `at_ms` (Unix ms) is flushed. About once a second.
+
+        Later entries have later times, except if they were long on their way to a journal copy.
+        """
         ...
 
     async def close(self) -> None:

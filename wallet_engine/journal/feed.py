@@ -73,6 +73,13 @@ class FeedEntry(NamedTuple):
         return FeedPosition(self.header.seq, self.header.nonce)
 
 
+class Reached(NamedTuple):
+    """How far the journal is: the `positions` of a feed, and the partitions that have later entries, not final yet."""
+
+    final: dict[int, int]
+    under_way: frozenset[int]
+
+
 class Feed(ABC):
     """See the module."""
 
@@ -102,6 +109,10 @@ class Feed(ABC):
         Raises `Outage` when no journal copy answers.
         """
         return furthest(await self.answers())
+
+    async def reached(self) -> Reached:
+        """The `positions`, and what is known to be behind them. Raises `Outage` when no journal copy answers."""
+        return Reached(await self.positions(), frozenset())
 
     async def brought(self, partition: int, nonce: str) -> Mapping[str, Sequence[str]]:
         """journal copy -> the services that brought it this entry.

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from wallet_engine.domain.errors import Outage, WalletError, text_of
 from wallet_engine.journal.errors import Damaged
-from wallet_engine.journal.feed import Feed, FeedEntry, FeedPosition, Followed
+from wallet_engine.journal.feed import Feed, FeedEntry, FeedPosition, Followed, Reached, furthest
 from wallet_engine.journal.feed_wire import (
     FEED_BYTES_MAX,
     BroughtAsk,
@@ -81,11 +81,20 @@ class FeedClient(Feed):
         return f"<FeedClient {self._hello.name}>"
 
     async def answers(self) -> Mapping[str, Mapping[int, int]]:
+        return {name: dict(ended.ends) for name, ended in (await self._asked()).items()}
+
+    async def reached(self) -> Reached:
+        asked = (await self._asked()).values()
+        final = furthest({str(number): dict(ended.ends) for number, ended in enumerate(asked)})
+        later = (end for ended in asked for end in ended.later)
+        return Reached(final, frozenset(p for p, seq in later if seq > final.get(p, 0)))
+
+    async def _asked(self) -> Mapping[str, Ended]:
         copies = await self._addresses()
         found = await asyncio.gather(
             *(self._ends_at(*copy) for copy in copies.items()), return_exceptions=True
         )
-        answers = {name: ends for name, ends in zip(copies, found, strict=True) if isinstance(ends, dict)}
+        answers = {name: ended for name, ended in zip(copies, found, strict=True) if isinstance(ended, Ended)}
         if not answers:
             raise Outage("journal_unavailable", f"none of {len(copies)} journal copies answers")
         return answers
@@ -107,10 +116,10 @@ class FeedClient(Feed):
         except WalletError as error:
             raise Outage("journal_unavailable", f"journal copies are not known: {text_of(error)}") from error
 
-    async def _ends_at(self, journal_id: str, at: CopyAddress) -> dict[int, int]:
+    async def _ends_at(self, journal_id: str, at: CopyAddress) -> Ended:
         peer = await Peer.connect(journal_id, at.address, self._hello, at.tls)
         try:
-            return dict((await peer.ask(EndsAsk(), Ended)).ends)
+            return await peer.ask(EndsAsk(), Ended)
         finally:
             peer.close()
 
@@ -165,7 +174,7 @@ class FeedClient(Feed):
             copies = {name: at for name, at in (await self._copies()).items() if name != peer.journal_id}
             for name, address in copies.items():
                 with suppress(OSError):
-                    ends = await self._ends_at(name, address)
+                    ends = dict((await self._ends_at(name, address)).ends)
                     if any(ends.get(p, 0) > at.seq for p, at in followed.positions.items()):
                         return True
         return False

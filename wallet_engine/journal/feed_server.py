@@ -59,6 +59,8 @@ class Journaled(Protocol):
 
     def durable_seq(self, partition: int) -> int: ...
 
+    def appended_seq(self, partition: int) -> int: ...
+
     def last_index(self) -> SegmentIndex: ...
 
 
@@ -106,6 +108,12 @@ class FeedServer:
                     await asyncio.sleep(0)
             self._looked_s = loop.time()
 
+    def later(self) -> list[tuple[int, int]]:
+        """(partition, seq) of the last entry of each partition that has one behind its end."""
+        journal, ends = self.journal, self.ends
+        lasts = ((partition, journal.appended_seq(partition)) for partition in journal.partitions())
+        return [(partition, seq) for partition, seq in lasts if seq > ends.get(partition, 0)]
+
     def rest_s(self) -> float:
         """Seconds until bytes may be sent again; 0 without payments."""
         now_s = asyncio.get_running_loop().time()
@@ -138,7 +146,7 @@ class FeedSession:
             case BroughtAsk(partition, nonce):
                 return BroughtBy(self._server.brought.by_whom(partition, nonce))
             case EndsAsk():
-                return Ended(list(self._server.ends.items()))
+                return Ended(list(self._server.ends.items()), self._server.later())
             case _:
                 raise OSError("not a question of a follower")
 

@@ -16,7 +16,9 @@ costs it nothing.
                                              waits, for a second at most, until an end has changed
     ["brought", partition, nonce]            -> ["by", [who, …]]: the services that brought this copy this entry of the
                                              last seconds; empty when unknown, or when the copy fetched it
-    ["ends"]                                 -> ["ended", [[partition, seq], …]]: the ends of all partitions
+    ["ends"]                                 -> ["ended", [[partition, seq], …], [[partition, seq], …]]: the ends of all
+                                             partitions; and the last entry that this copy has got, on disk or not, of
+                                             those where it is behind the end
 
 An end is the last entry of a partition that, as far as this copy knows, a quorum of the copies has, and that
 this copy has too. The copy finds it before it reads the bytes: entries up to it are final; later ones may be
@@ -70,6 +72,8 @@ class FeedBytes(msgspec.Struct, tag="bytes", array_like=True):
 
 class Ended(msgspec.Struct, tag="ended", array_like=True):
     ends: list[End]
+    #: Absent in the answers of older copies.
+    later: list[End] = []
 
 
 class BroughtAsk(msgspec.Struct, tag="brought", array_like=True):

@@ -334,6 +334,11 @@ class JournalWriter:
         chain = self._chains.get(partition)
         return 0 if chain is None else chain.durable.seq
 
+    def appended_seq(self, partition: int) -> int:
+        """The seq of the last entry that was appended, durable or not."""
+        chain = self._chains.get(partition)
+        return 0 if chain is None else chain.last.seq
+
     def positions(self) -> dict[int, Position]:
         """partition -> last durable entry, of every partition that has one."""
         if self._stopped is not None:

@@ -13,7 +13,7 @@ from wallet_engine.follow import follower as follower_module
 from wallet_engine.follow.claims import Claims
 from wallet_engine.follow.follower import Follower
 from wallet_engine.journal.errors import Fork, Link
-from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
+from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition, Reached
 from wallet_engine.routing.file_tree import FileTree
 from wallet_engine.routing.followers import Followers
 from wallet_engine.routing.following import FollowerInfo, Following
@@ -58,6 +58,7 @@ class ListSink:
         self.kept: dict[int, list[int]] = {}
         self.failures = failures
         self.current: set[int] = set()
+        self.until_ms = 0
         self._taken: list[FeedEntry] = []
 
     async def start(self) -> None:
@@ -83,6 +84,7 @@ class ListSink:
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
         self.current |= set(partitions)
+        self.until_ms = at_ms
 
     async def close(self) -> None:
         pass
@@ -127,6 +129,26 @@ def test_each_entry_comes_once_in_order_also_behind_failures(tmp_path: Path, fai
         asyncio.run(follow(tree, ListFeed(ends), sink, lambda _: sink.current == {0, 1, 2, 3}))
         assert sink.kept == {p: list(range(1, end + 1)) for p, end in ends.items() if end}
         assert Followers(tree).seqs() == {"list": ends}
+
+
+class UnderWay(ListFeed):
+    """A copy has an entry of partition 2 that no quorum has yet."""
+
+    async def reached(self) -> Reached:
+        return Reached(self.ends, frozenset({2}))
+
+
+def test_g14_no_partition_is_complete_beyond_an_entry_that_is_under_way(tmp_path: Path) -> None:
+    """An entry is final some time after it was decided: what was said to be complete got entries of earlier times."""
+    sink = ListSink()
+    with closing(FileTree(tmp_path / "map.json")) as tree:
+        feed = UnderWay({0: 1, 1: 0, 2: 1, 3: 0})
+        before_ms = time.time() * 1000
+        asyncio.run(follow(tree, feed, sink, lambda _: sink.current >= {0, 1, 3}))
+    assert sink.current == {0, 1, 3}
+    assert sink.kept == {0: [1], 2: [1]}
+    margin_ms = follower_module.UNDER_WAY_MS
+    assert before_ms - margin_ms - 1 <= sink.until_ms <= time.time() * 1000 - margin_ms
 
 
 class Folding(ListSink):

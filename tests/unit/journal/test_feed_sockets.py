@@ -211,6 +211,27 @@ def test_another_chain_is_refused(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_g14_what_is_under_way_is_known(tmp_path: Path) -> None:
+    """Entries that no quorum or no disk has yet; but none that another copy knows to be final."""
+
+    async def scenario() -> None:
+        copies = [Copy(tmp_path / name, name) for name in ("j1", "j2")]
+        for copy in copies:
+            copy.quorum = {1: 10, 2: 3, 3: 2}
+            copy.append(1, 10)
+            copy.append(2, 5)
+            copy.append(3, 2)
+        append(copies[0].writer, 1, 1)  # not synced
+        copies[1].quorum = {1: 10, 2: 3, 3: 5}
+        copies[1].append(3, 3)
+        append(copies[0].writer, 3, 3)
+        async with copies_of(*copies) as feed:
+            assert await feed.reached() == ({1: 10, 2: 3, 3: 5}, {1, 2})
+            assert await feed.positions() == {1: 10, 2: 3, 3: 5}
+
+    run(scenario)
+
+
 def test_when_a_copy_dies_the_follower_goes_on_at_another(tmp_path: Path) -> None:
     async def scenario() -> None:
         copies = [Copy(tmp_path / name, name) for name in ("j1", "j2")]
