@@ -435,6 +435,29 @@ async def test_a_test_is_sent_once(pool: Any, server: WebhookServer) -> None:
     assert not await store.add_test("wh_" + "0" * 24, "test.2", "webhook.test", b"{}")
 
 
+async def test_an_account_with_the_name_of_tests_is_tried_again_as_any_other(
+    pool: Any, server: WebhookServer
+) -> None:
+    """Deliveries about the account `-` were parked after one attempt, as tests are, and waited for those."""
+    store, clock = WebhookStore(pool), Clock()
+    server.behaviours["/hook"] = status(500)
+    made = await store.create(endpoint(server.url("/hook")))
+    async with delivering(pool, now_s=clock):
+        await log_events(pool, event(1, "-"))
+        await server.until(1, "/hook")
+        assert await store.add_test(made.webhook_id, "test.1", "webhook.test", b'{"id":"test.1"}')
+        assert ids(await server.until(2, "/hook"))[1] == "test.1"
+        server.behaviours.clear()
+        clock.now += 2 * RETRY_S[0]
+        assert ids(await server.until(3, "/hook"))[2] == "0.1.0"
+
+        async def ended() -> bool:
+            found = [("0.1.0", "delivered", 2), ("test.1", "parked", 1)]
+            return await statuses(store, made.webhook_id) == found
+
+        await until(ended, "both have ended")
+
+
 async def test_of_two_processes_one_delivers_and_the_other_takes_over(
     pool: Any, server: WebhookServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

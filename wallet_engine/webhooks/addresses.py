@@ -105,7 +105,8 @@ def _refused_literal(host: str) -> str | None:
 def _refused(address: _Address) -> str | None:
     """Why the address is not permitted; None if it is."""
     for inner in (address, *_carried_in(address)):
-        if not inner.is_global or inner.is_multicast or inner.is_reserved:
+        site_local = isinstance(inner, ipaddress.IPv6Address) and inner.is_site_local  # is global, for Python
+        if not inner.is_global or inner.is_multicast or inner.is_reserved or site_local:
             return "is not on the public internet (--webhooks-allow-private lets it pass)"
     return None
 

@@ -13,7 +13,7 @@ from wallet_engine.domain.errors import WalletError
 from wallet_engine.webhooks.endpoint import DISABLED, ENABLED, Endpoint, Filter
 from wallet_engine.webhooks.log import read_events
 from wallet_engine.webhooks.queue import DELIVERED, LINE_MAX, PARKED, PENDING, Delivery, Result
-from wallet_engine.webhooks.store import ENDPOINT_COLUMNS, TEST, endpoint_of
+from wallet_engine.webhooks.store import ENDPOINT_COLUMNS, endpoint_of
 
 #: Length of a lease: how long the endpoints of a dead process wait for another one.
 LEASE_S: Final = 8.0
@@ -66,12 +66,12 @@ WITH counted AS (
     SELECT delivery_id, row_number() OVER (PARTITION BY subject ORDER BY delivery_id) AS place,
         max(delivery_id) OVER () AS last
     FROM webhook_deliveries
-    WHERE webhook_id = $1 AND status = $2 AND delivery_id > $3 AND delivery_id <= $6
-        AND ($7::text IS NULL OR subject = $7)
+    WHERE webhook_id = $1 AND status = $2 AND delivery_id > $3 AND delivery_id <= $5
+        AND ($6::text IS NULL OR subject = $6)
 )
 SELECT delivery_id, event_id, subject, body, attempts, extract(epoch FROM next_at)::float8 AS next_s,
-    subject = $4 AS once, last
-FROM counted JOIN webhook_deliveries USING (delivery_id) WHERE place <= $5 ORDER BY delivery_id
+    number IS NULL AS once, last
+FROM counted JOIN webhook_deliveries USING (delivery_id) WHERE place <= $4 ORDER BY delivery_id
 """
 #: No delivery has a larger id.
 MAX_ID: Final = 2**63 - 1
@@ -154,13 +154,13 @@ class Outbox:
         Of an account, as many as its line needs to know whether they are all.
         """
         rows = await self._pool.fetch(
-            _QUEUED, endpoint.webhook_id, PENDING, behind, TEST, LINE_MAX + 1, MAX_ID, None
+            _QUEUED, endpoint.webhook_id, PENDING, behind, LINE_MAX + 1, MAX_ID, None
         )
         return [_delivery(row) for row in rows], rows[0]["last"] if rows else behind
 
     async def line(self, endpoint: Endpoint, subject: str, until: int) -> list[Delivery]:
         """The oldest pending deliveries of an account, up to delivery `until`: one more than its line takes."""
-        asked = (endpoint.webhook_id, PENDING, 0, TEST, LINE_MAX + 1, until, subject)
+        asked = (endpoint.webhook_id, PENDING, 0, LINE_MAX + 1, until, subject)
         return [_delivery(row) for row in await self._pool.fetch(_QUEUED, *asked)]
 
     async def record(self, endpoint: Endpoint, results: Sequence[Result], now_s: float) -> None:

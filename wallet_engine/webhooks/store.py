@@ -12,8 +12,8 @@ from wallet_engine.webhooks.endpoint import DISABLED, ENABLED, WEBHOOKS_MAX, End
 from wallet_engine.webhooks.queue import PENDING
 from wallet_engine.webhooks.signing import ROTATION_S
 
-#: Subject of test deliveries; no account has this name.
-TEST: Final = "-"
+#: Subject of test deliveries, which are of no row of the log; no account has this name.
+TEST: Final = "*"
 
 _COLUMNS: Final = (
     "webhook_id, url, types, accounts, description, status, reason, secret, previous_secret, "
