@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -15,12 +16,12 @@ from wallet_engine.domain.errors import text_of
 from wallet_engine.events.event import Event
 from wallet_engine.history.database import connect, migrate, settings
 from wallet_engine.webhooks import dispatcher as dispatching
-from wallet_engine.webhooks import outbox
+from wallet_engine.webhooks import outbox, queue
 from wallet_engine.webhooks.dispatcher import Dispatcher
 from wallet_engine.webhooks.endpoint import Endpoint, new_webhook_id
 from wallet_engine.webhooks.log import LogRow, append
 from wallet_engine.webhooks.outbox import QUEUED_MAX, STEP_DELIVERIES
-from wallet_engine.webhooks.queue import LINE_MAX, RETRY_S
+from wallet_engine.webhooks.queue import FAILED_MIN, LINE_MAX, RETRY_S
 from wallet_engine.webhooks.signing import new_secret
 from wallet_engine.webhooks.store import WebhookStore
 
@@ -221,6 +222,49 @@ async def test_g9_an_account_that_fails_for_long_holds_up_no_other(pool: Any, se
     assert first == [f"0.{seq}.0" for seq in range(1, len(first) + 1)]
     assert len(first) > 3 * LINE_MAX
     assert await store.pending(made.webhook_id) + len(first) >= count
+
+
+async def test_g10_what_waits_for_an_account_has_a_limit_and_the_rest_is_listed(
+    pool: Any, server: WebhookServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table of deliveries grew for as long as an endpoint failed for one account. Nothing is dropped unseen."""
+    for module in (queue, outbox):
+        monkeypatch.setattr(module, "WAITING_MAX", 2 * LINE_MAX)
+    store, clock, count = WebhookStore(pool), Clock(), 5 * LINE_MAX
+    made, server.behaviours["/hook"] = await store.create(endpoint(server.url("/hook"))), status(500)
+    await log_events(pool, *(event(seq, "hot") for seq in range(1, count + 1)), event(1, "cold", partition=1))
+
+    async def of(status: str) -> list[str]:
+        found = await store.deliveries(made.webhook_id, status, 2 * count)
+        return [each.event_id for each in reversed(found) if each.subject == "hot"]
+
+    async with delivering(pool, now_s=clock):
+
+        async def tried(attempts: int) -> bool:
+            oldest = (await store.deliveries(made.webhook_id, None, 2 * count))[-1:]
+            return bool(oldest) and oldest[0].attempts == attempts
+
+        for number, wait_s in enumerate((0, *RETRY_S[: FAILED_MIN - 1]), 1):
+            assert await of("parked") == []
+            clock.now += 2 * wait_s
+            await until(partial(tried, number), f"attempt {number}")
+        await until(lambda: "1.1.0" in ids(server.at("/hook")), "the other account's event")
+        waiting, parked = await of("pending"), await of("parked")
+        assert 2 * LINE_MAX <= len(waiting) < 2 * LINE_MAX + outbox.STEP_ROWS
+        assert waiting + parked == [f"0.{seq}.0" for seq in range(1, count + 1)]
+        view = (await store.deliveries(made.webhook_id, "parked", 1))[0]
+        assert (view.attempts, view.error) == (0, f"{2 * LINE_MAX} earlier events of this account wait")
+        server.behaviours.clear()
+        clock.now += 2 * RETRY_S[FAILED_MIN - 1]
+
+        async def delivered() -> bool:
+            return await of("delivered") == waiting
+
+        await until(delivered, "all that waited", timeout_s=60)
+        # None of them is parked while they go: the log is read on more slowly.
+        await log_events(pool, *(event(count + seq, "hot") for seq in range(1, count + 1)))
+        await until(lambda: f"0.{2 * count}.0" in ids(server.at("/hook")), "the last event", timeout_s=90)
+        assert await of("parked") == parked
 
 
 async def test_g9_the_removal_of_old_events_delays_no_delivery(pool: Any, server: WebhookServer) -> None:

@@ -186,19 +186,25 @@ class _Worker:
             if endpoint.version != begun.version:
                 raise LeaseLost(f"{endpoint.webhook_id} is to be replayed")
             reached = position
-            if position < self._seen_number and len(queue) < QUEUED_MAX:
-                reached = await outbox.queue_more(endpoint, position, self._wanted)
+            if position < self._seen_number and self._has_room:
+                reached = await outbox.queue_more(endpoint, position, self._wanted, queue.failing)
             if reached != position or poked != endpoint.poked:
                 position, poked = reached, endpoint.poked
-                more, behind = await outbox.queued(endpoint, behind)
+                more, waiting, behind = await outbox.queued(endpoint, behind)
                 queue.add(more)
+                queue.waits(waiting)
             await self._keep_results()
             for subject in list(queue.short):
                 queue.refill(subject, await outbox.line(endpoint, subject, behind))
             self._begin_sends(sender)
-            more_in_log = position < self._seen_number and len(queue) < QUEUED_MAX
+            more_in_log = position < self._seen_number and self._has_room
             if not self._results and not more_in_log:
                 await self._wait()
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether more deliveries may be made of the log."""
+        return len(self._queue) < QUEUED_MAX and not self._queue.crowded
 
     async def _wait(self) -> None:
         """Wait until something changes, or a delivery is due."""

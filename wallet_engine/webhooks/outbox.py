@@ -5,14 +5,14 @@ the lease records no more deliveries: these writes require the lease, and the ve
 process read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.webhooks.endpoint import DISABLED, ENABLED, Endpoint, Filter
 from wallet_engine.webhooks.log import read_events
-from wallet_engine.webhooks.queue import DELIVERED, LINE_MAX, PARKED, PENDING, Delivery, Result
+from wallet_engine.webhooks.queue import DELIVERED, LINE_MAX, PARKED, PENDING, WAITING_MAX, Delivery, Result
 from wallet_engine.webhooks.store import ENDPOINT_COLUMNS, endpoint_of
 
 #: Length of a lease: how long the endpoints of a dead process wait for another one.
@@ -64,13 +64,13 @@ SELECT max(delivery_id), max(created_at) FROM oldest
 _QUEUED: Final = """
 WITH counted AS (
     SELECT delivery_id, row_number() OVER (PARTITION BY subject ORDER BY delivery_id) AS place,
-        max(delivery_id) OVER () AS last
+        count(*) OVER (PARTITION BY subject) AS waiting, max(delivery_id) OVER () AS last
     FROM webhook_deliveries
     WHERE webhook_id = $1 AND status = $2 AND delivery_id > $3 AND delivery_id <= $5
         AND ($6::text IS NULL OR subject = $6)
 )
 SELECT delivery_id, event_id, subject, body, attempts, extract(epoch FROM next_at)::float8 AS next_s,
-    number IS NULL AS once, last
+    number IS NULL AS once, waiting, last
 FROM counted JOIN webhook_deliveries USING (delivery_id) WHERE place <= $4 ORDER BY delivery_id
 """
 #: No delivery has a larger id.
@@ -111,8 +111,10 @@ class Outbox:
         number: int = await self._pool.fetchval("SELECT last FROM event_numbers")
         return number
 
-    async def queue_more(self, endpoint: Endpoint, position: int, wanted: Filter) -> int:
-        """Make deliveries from the log's rows behind `position`.
+    async def queue_more(
+        self, endpoint: Endpoint, position: int, wanted: Filter, failing: Collection[str]
+    ) -> int:
+        """Make deliveries from the log's rows behind `position`. Those of `failing` subjects are parked at once.
 
         Returns the new position. Raises `LeaseLost`.
         """
@@ -123,12 +125,16 @@ class Outbox:
             )
             if not rows:
                 return position
-            made: list[tuple[str, int, str, str, str, bytes]] = []
+            made: list[tuple[str, int, str, str, str, bytes, str, str]] = []
+            pending, parked = (PENDING, ""), (PARKED, f"{WAITING_MAX} earlier events of this account wait")
             reached = position
             for row in rows:
                 reached = row["number"]
                 made += [
-                    (endpoint.webhook_id, reached, event.id, event.type, event.subject, bytes(event.document))
+                    (
+                        *(endpoint.webhook_id, reached, event.id, event.type, event.subject),
+                        *(bytes(event.document), *(parked if event.subject in failing else pending)),
+                    )
                     for event in read_events(reached, row["events"])
                     if wanted.passes(event.type, event.accounts)
                 ]
@@ -144,19 +150,20 @@ class Outbox:
             await connection.copy_records_to_table(
                 "webhook_deliveries",
                 records=made,
-                columns=("webhook_id", "number", "event_id", "type", "subject", "body"),
+                columns=("webhook_id", "number", "event_id", "type", "subject", "body", "status", "error"),
             )
         return reached
 
-    async def queued(self, endpoint: Endpoint, behind: int) -> tuple[list[Delivery], int]:
+    async def queued(self, endpoint: Endpoint, behind: int) -> tuple[list[Delivery], Mapping[str, int], int]:
         """The pending deliveries made after delivery `behind`, in order, and the id of the last one.
 
-        Of an account, as many as its line needs to know whether they are all.
+        Of an account, as many as its line needs to know whether they are all; and by account how many there are.
         """
         rows = await self._pool.fetch(
             _QUEUED, endpoint.webhook_id, PENDING, behind, LINE_MAX + 1, MAX_ID, None
         )
-        return [_delivery(row) for row in rows], rows[0]["last"] if rows else behind
+        waiting = {row["subject"]: row["waiting"] for row in rows}
+        return [_delivery(row) for row in rows], waiting, rows[0]["last"] if rows else behind
 
     async def line(self, endpoint: Endpoint, subject: str, until: int) -> list[Delivery]:
         """The oldest pending deliveries of an account, up to delivery `until`: one more than its line takes."""
@@ -211,7 +218,7 @@ class Outbox:
 
 
 def _delivery(row: Any) -> Delivery:
-    return Delivery(**{name: value for name, value in row.items() if name != "last"})
+    return Delivery(**{name: value for name, value in row.items() if name not in ("waiting", "last")})
 
 
 def _time(seconds: float) -> datetime:

@@ -5,14 +5,16 @@ for it, also while it waits for its next try. So one account's events arrive in 
 not wait.
 
 Only the oldest deliveries of an account are in memory. The later ones are in the table, and are read when those
-have ended: an account whose deliveries fail for days takes no room from others.
+have ended: an account whose deliveries fail for days takes no room from others. When very many wait, the log is read
+on only once fewer do; or, if the oldest has failed some times, later ones are parked at once, and listed so. Else the
+table would grow for as long as the endpoint fails.
 
 The queue only decides; it does no I/O, and the caller passes the time.
 """
 
 import heapq
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +26,10 @@ RETRY_S: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER_MAX: Final = 0.1
 #: Deliveries of one account in memory.
 LINE_MAX: Final = 100
+#: Deliveries of one account that may wait, in memory or in the table.
+WAITING_MAX: Final = 100_000
+#: Failed attempts at the oldest of so many from which on later ones are parked without an attempt: after five minutes.
+FAILED_MIN: Final = 3
 _GONE: Final = 410
 
 PENDING: Final = "pending"
@@ -70,6 +76,10 @@ class Queue:
         #: (when, delivery_id, subject) of each line's first delivery that is not under way.
         self._due: list[tuple[float, int, str]] = []
         self._count = 0
+        #: Subject -> its pending deliveries, also those in the table alone.
+        self._waiting: Counter[str] = Counter()
+        #: Subjects with `WAITING_MAX` or more.
+        self._many: set[str] = set()
         #: Subjects with later deliveries that are not in memory, and those of them that have none in memory any more.
         self._cut: set[str] = set()
         self.short: set[str] = set()
@@ -93,6 +103,22 @@ class Queue:
             self._count += 1
             if len(line) == 1:
                 self._push(delivery)
+
+    def waits(self, counts: Mapping[str, int]) -> None:
+        """Note that so many more deliveries of these subjects are pending."""
+        self._waiting.update(counts)
+        self._many.update(subject for subject in counts if self._waiting[subject] >= WAITING_MAX)
+
+    @property
+    def failing(self) -> frozenset[str]:
+        """Subjects of which very many wait behind one that fails: no more of them are to wait."""
+        lines = self._lines
+        return frozenset(s for s in self._many if s in lines and lines[s][0].attempts >= FAILED_MIN)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether very many of a subject wait that may soon be sent."""
+        return len(self.failing) < len(self._many)
 
     def refill(self, subject: str, deliveries: Iterable[Delivery]) -> None:
         """Put the oldest deliveries of a `short` subject into its line, one more than fit if there are so many."""
@@ -132,6 +158,11 @@ class Queue:
         else:
             line.popleft()
             self._count -= 1
+            left = self._waiting[delivery.subject] = self._waiting[delivery.subject] - 1
+            if left < WAITING_MAX:
+                self._many.discard(delivery.subject)
+            if not left:
+                del self._waiting[delivery.subject]
         if line:
             self._push(line[0])
         else:
