@@ -759,6 +759,37 @@ def test_a_statement_of_a_period_that_is_over_has_all_of_it(
     assert asyncio.run(told(url, closing)) == 500
 
 
+def test_a_statement_of_a_period_that_is_over_says_who_paid(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the payer's partition was behind, a line had neither id nor counterparty, and a capture was a transfer."""
+    monkeypatch.setattr(reader, "PERIOD_S_MAX", 0.0)
+    chains, hold = Chains(), "B" * 21 + "A"
+    field = transfer_field(HERE, hold)
+    opened = chains.add(0, f"o - {HERE} - 0 USD", f"t {T[0]} @bank {HERE} 500 USD")
+    placed = chains.add(0, f"h {hold} {HERE} -|900000 400 USD")
+    paid = chains.add(0, f"q {T[1]} {HERE} {THERE}|{field}|f|- 400 USD")
+    credit = chains.add(1, f"o - {THERE} - 0 USD", f"c 0.{paid.seq} {THERE} 0 400 USD")
+    run(url, [credit], partitions=(1,))
+    caught_up(url, (1,), credit.time_ms + 10_000)
+
+    async def lines(history: HistoryReader, from_ms: int, to_ms: int) -> list[tuple[str, str]]:
+        async with history.statement(THERE, "USD", from_ms, to_ms, ()) as statement:
+            assert statement is not None
+            return [(row["type"], row["counterparty"]) async for some in statement.lines() for row in some]
+
+    def told_of(from_ms: int, to_ms: int) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = asyncio.run(told(url, lambda history: lines(history, from_ms, to_ms)))
+        return found
+
+    at_ms = credit.time_ms
+    with pytest.raises(Behind):
+        told_of(at_ms, at_ms + 1)
+    assert told_of(at_ms - 1, at_ms) == told_of(at_ms + 1, at_ms + 2) == []
+    run(url, [opened, placed, paid], partitions=(0,))
+    assert told_of(at_ms, at_ms + 1) == [("capture", HERE)]
+
+
 def test_a_statement_begins_with_what_was_there_before_months_were_detached(url: str) -> None:
     chains = Chains()
     run(url, [chains.add(0, f"o - {HERE} - 0 USD", f"t {T[0]} @bank {HERE} 500 USD")], partitions=(0, 1))

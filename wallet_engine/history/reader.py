@@ -47,6 +47,13 @@ LEFT JOIN positions AS p ON p.sink = $1 AND p.partition = u.partition
 """
 
 
+#: Whether a credit or a leg of the account in a period still waits for its transfer or group.
+_WAITS: Final = """
+SELECT EXISTS (SELECT FROM early_credits WHERE account = $1 AND at < $2 AND ($3::timestamptz IS NULL OR at >= $3))
+    OR EXISTS (SELECT FROM early_legs WHERE account = $1 AND at < $2 AND ($3::timestamptz IS NULL OR at >= $3))
+"""
+
+
 class Behind(Outage):
     """The history does not have the requested entries yet."""
 
@@ -197,11 +204,13 @@ class HistoryReader:
     ) -> AsyncIterator["Statement | None"]:
         """A period's postings that changed the balance, as of one moment; None for an unknown account.
 
-        Of a period that is over, all of them.
+        Of a period that is over, all of them, each with its transfer.
         """
         await self.reach(positions)
         if to_ms is not None and to_ms <= time.time_ns() // 1_000_000:
+            deadline_s = time.monotonic() + PERIOD_S_MAX
             await self._be_complete(account, to_ms, PERIOD_S_MAX)
+            await self._be_told(account, from_ms, to_ms, deadline_s)
         async with (
             self.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
@@ -323,6 +332,17 @@ class HistoryReader:
         while True:
             async with self.connection() as connection:
                 if (await self._as_of(connection, account)).at_ms >= at_ms:
+                    return
+            if time.monotonic() > deadline_s:
+                raise Behind
+            await asyncio.sleep(_BEHIND_POLL_S)
+
+    async def _be_told(self, account: str, from_ms: int | None, to_ms: int, deadline_s: float) -> None:
+        """Wait until no posting of a period lacks its transfer. Raises `Behind` at the deadline."""
+        asked = (account, time_of(to_ms), None if from_ms is None else time_of(from_ms))
+        while True:
+            async with self.connection() as connection:
+                if not await connection.fetchval(_WAITS, *asked):
                     return
             if time.monotonic() > deadline_s:
                 raise Behind
