@@ -85,6 +85,22 @@ async def test_an_hour_becomes_a_file_of_each_group_when_it_has_ended(tmp_path: 
     assert list((tmp_path / ".writing").iterdir()) == []
 
 
+async def test_an_hour_ends_also_while_each_partition_is_caught_up_at_another_time(tmp_path: Path) -> None:
+    """Under load no group had all its partitions caught up at once: its files came up to four hours late."""
+    written = Written()
+    write_across(written)
+    sink = await begun(tmp_path, written, groups=1)
+    end_ms = (written.now_ms // HOUR_MS + 1) * HOUR_MS
+    await sink.caught_up([1], end_ms + GRACE_MS)
+    assert files(tmp_path) == []
+    written.write(0, f"+ t {T[5]} alice @fees 1 USD", after_ms=end_ms + GRACE_MS - written.now_ms)
+    await sink.take(written.all()[-1:])
+    await sink.caught_up([1], end_ms + GRACE_MS + 1)
+    assert files(tmp_path) == ["date=2026-11-21/hour=10/group-00-000001.parquet"]
+    await sink.close()
+    assert ids_in(tmp_path) == await ids_of(written)
+
+
 async def test_what_the_readme_asks_of_it(tmp_path: Path) -> None:
     written = Written()
     write_across(written)

@@ -70,6 +70,8 @@ class ParquetSink:
         self._folds = ParquetFolds(self._directory)
         self._pace = Pace()
         self._open: dict[int, Group] = {}
+        #: Partition -> time before which none of its entries will come any more, apart from late ones (`GRACE_MS`).
+        self._passed: dict[int, int] = {}
         #: Partition -> seq of its saved fold that is behind nothing but files, with which a new process would begin.
         self._kept: dict[int, int] = {}
         self._broken = False
@@ -98,6 +100,7 @@ class ParquetSink:
 
     async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
         self._maker.keep(partitions)
+        self._passed.clear()
         wanted = {partition % self._groups for partition in partitions}
         for number, group in list(self._open.items()):
             await self._in_thread(group.commit_all)
@@ -122,6 +125,7 @@ class ParquetSink:
             made = await self._maker.make(batch)
             new = [each for each in made if each.entry.seq > told[each.entry.partition].seq]
             await self._in_thread(self._add, new)
+            self._passed |= {at.partition: at.time_ms for at in batch}
             await self._save_when_due(batch[-1].time_ms)
         except BaseException:
             self._broken = True
@@ -163,12 +167,16 @@ class ParquetSink:
         return self._kept
 
     async def caught_up(self, partitions: Collection[int], at_ms: int) -> None:
-        """End the past hours of groups whose partitions are all caught up."""
-        current = set(partitions)
+        """End the past hours of groups whose partitions are all beyond them.
+
+        Under load some partition of a group always has an entry that is not taken yet.
+        """
+        for partition in partitions:
+            self._passed[partition] = max(at_ms, self._passed.get(partition, 0))
         for number, group in self._open.items():
-            mine = {partition for partition in self._maker.folded if partition % self._groups == number}
-            if mine <= current:
-                await self._in_thread(group.commit_until, at_ms - GRACE_MS)
+            mine = [partition for partition in self._maker.folded if partition % self._groups == number]
+            passed_ms = min((self._passed.get(partition, 0) for partition in mine), default=0)
+            await self._in_thread(group.commit_until, passed_ms - GRACE_MS)
         await self._in_thread(self._look, self._open, list(self._maker.folded))
         await self._save_when_due(at_ms)
 
