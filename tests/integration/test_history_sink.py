@@ -12,6 +12,8 @@ import pytest
 from support.databases import asked, rows_of
 from unit.recovery.random_journal import RandomJournal
 
+from wallet_engine.admin.proof import history as proof
+from wallet_engine.admin.proof.history import read_rows
 from wallet_engine.app.webhooks import guarded_events
 from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import RULES, EntryHeader, parse_header
@@ -279,6 +281,49 @@ def test_two_processes_whose_partitions_meet(url: str) -> None:
     asyncio.run(main())
     statuses = rows_of(url, "SELECT status FROM transfers ORDER BY seq")
     assert [row["status"] for row in statuses] == ["success", "success"]
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_g14_verify_waits_for_what_two_processes_are_joining(
+    url: str, monkeypatch: pytest.MonkeyPatch, joins: bool
+) -> None:
+    """A transfer was a difference if verify looked just between its entry and the join with its early credit."""
+    monkeypatch.setattr(proof, "JOIN_S_MAX", 20.0 if joins else 0.0)
+    chains = Chains()
+    opened = [
+        chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD"),
+        chains.add(1, "o - bob - 0 USD"),
+    ]
+    debit, credit = chains.add(0, f"d {T[1]} alice bob 200 USD"), chains.add(1, "c 0.2 bob 0 200 USD")
+
+    async def main() -> proof.Rows:
+        sinks = [HistorySink(url), HistorySink(url)]
+        for partition, sink in enumerate(sinks):
+            await sink.start()
+            await sink.positions([partition])
+        await sinks[0].take([opened[0]])
+        await sinks[0].flush()
+        await sinks[0].flush()  # nothing early is here: it looks for none until it has brought some itself
+        await sinks[1].take([opened[1], credit])
+        await sinks[1].flush()
+        await sinks[0].take([debit])
+        await sinks[0].flush()
+        reading = asyncio.create_task(read_rows(url))
+        await asyncio.wait((reading,), timeout=1.0)
+        if joins:
+            assert not reading.done()
+            await sinks[1].flush()
+        rows = await reading
+        for sink in sinks:
+            await sink.close()
+        return rows
+
+    rows = asyncio.run(main())
+    assert rows.transfers == {
+        (0, "deposit", "success", "USD"): (1, 500),
+        (0, "transfer", "success", "USD"): (1, 200),
+    }
+    assert rows.apart == (0 if joins else 1)
 
 
 @pytest.mark.parametrize("end", ["in memory", "being written"])

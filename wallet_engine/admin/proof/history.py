@@ -4,8 +4,10 @@ The journal is folded twice, up to the seqs of the history: the oracle gives the
 gives the rows that must exist. The history is read in one snapshot.
 """
 
+import asyncio
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +27,9 @@ from wallet_engine.journal.reader import ends_of
 DIFFERENCES_MAX: Final = 100
 #: Rows of accounts fetched at a time.
 _FETCH: Final = 5_000
+#: How long the followers may take to join a credit that came early with its transfer.
+JOIN_S_MAX: Final = 5.0
+_JOIN_POLL_S: Final = 0.1
 
 #: partition, account, currency
 AccountAt = tuple[int, str, str]
@@ -41,9 +46,21 @@ FROM postings
 WINDOW each AS (PARTITION BY account, currency, partition)
 ORDER BY account, currency, partition, at DESC, seq DESC, idx DESC, sub DESC
 """
+#: A transfer whose credit came early counts as paid: the followers join the two in a moment.
 _TRANSFERS: Final = """
-SELECT partition, type, status, currency, count(*) AS transfers, sum(amount)::bigint AS amount
-FROM transfers GROUP BY 1, 2, 3, 4
+SELECT t.partition, t.type, CASE WHEN e.seq IS NULL THEN t.status ELSE 'success' END AS status, t.currency,
+    count(*) AS transfers, sum(t.amount)::bigint AS amount
+FROM transfers AS t LEFT JOIN early_credits AS e
+    ON e.origin_partition = t.partition AND e.origin_seq = t.seq AND e.origin_idx = t.idx AND t.leg = 0
+GROUP BY 1, 2, 3, 4
+"""
+_APART: Final = """
+SELECT e.partition, e.seq, e.idx FROM transfers AS t JOIN early_credits AS e
+    ON e.origin_partition = t.partition AND e.origin_seq = t.seq AND e.origin_idx = t.idx AND t.leg = 0
+"""
+_STILL_APART: Final = """
+SELECT count(*) FROM early_credits AS e
+JOIN unnest($1::integer[], $2::bigint[], $3::smallint[]) AS u (partition, seq, idx) USING (partition, seq, idx)
 """
 
 
@@ -56,6 +73,8 @@ class Rows:
     transfers: dict[TransfersOf, tuple[int, int]] = field(default_factory=dict)
     #: partition -> seq
     positions: dict[int, int] = field(default_factory=dict)
+    #: Transfers whose credit came early, and that no follower joins with it.
+    apart: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +105,22 @@ async def read_rows(url: str) -> Rows:
                     rows.accounts[partition, account, currency] = tuple(amounts)
             for *of, count, amount in await connection.fetch(_TRANSFERS):
                 rows.transfers[tuple(of)] = (count, amount)
+            apart = await connection.fetch(_APART)
+        rows.apart = await _still_apart(connection, apart)
     return rows
+
+
+async def _still_apart(connection: Any, credits: Sequence[Any]) -> int:
+    """How many of these early credits no follower joins with their transfers within `JOIN_S_MAX`."""
+    columns = [[each[number] for each in credits] for number in range(3)]
+    deadline_s = time.monotonic() + JOIN_S_MAX
+    left = len(credits)
+    while left:
+        left = await connection.fetchval(_STILL_APART, *columns)
+        if time.monotonic() > deadline_s:
+            break
+        await asyncio.sleep(_JOIN_POLL_S)
+    return left
 
 
 def compare(rows: Rows, directory: Path, progress: Progress | None = None) -> HistoryVerdict:
@@ -98,6 +132,10 @@ def compare(rows: Rows, directory: Path, progress: Progress | None = None) -> Hi
         for partition, seq in sorted(ends.items())
         if partition not in rows.positions
     ]
+    if rows.apart:
+        differences.append(
+            f"{rows.apart} transfers are pending, and their credits are here: no follower joins them"
+        )
     differences += _named("account", expected.accounts, rows.accounts, _account_text)
     differences += _named("transfers", expected.transfers, rows.transfers, _transfers_text)
     count = sum(count for count, _ in rows.transfers.values())
