@@ -1,14 +1,16 @@
 """Checks that the history agrees with the journal: every account's last posting, every count and every sum.
 
 The journal is folded twice, up to the seqs of the history: the oracle gives the balances of accounts, the light fold
-gives the rows that must exist. The history is read in one snapshot.
+gives the rows that must exist. The history is read in one snapshot. Rows of months whose tables are detached are not
+compared, and the months are named.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +19,7 @@ from wallet_engine.domain.entry import Entry
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.history.book import Book
-from wallet_engine.history.database import check_version, connected
+from wallet_engine.history.database import SCHEMA, check_version, connected
 from wallet_engine.history.facts import PENDING, Facts, Origin
 from wallet_engine.history.fold import fold
 from wallet_engine.history.sink import SINK
@@ -54,6 +56,14 @@ FROM transfers AS t LEFT JOIN early_credits AS e
     ON e.origin_partition = t.partition AND e.origin_seq = t.seq AND e.origin_idx = t.idx AND t.leg = 0
 GROUP BY 1, 2, 3, 4
 """
+#: Each table that is a month's, and where the month begins.
+_MONTHS: Final = """
+SELECT parent.relname, substring(pg_get_expr(month.relpartbound, month.oid) FROM '[0-9]{4}-[0-9]{2}')
+FROM pg_inherits AS i
+JOIN pg_class AS parent ON parent.oid = i.inhparent
+JOIN pg_class AS month ON month.oid = i.inhrelid
+WHERE parent.relnamespace = to_regnamespace($1) AND parent.relname IN ('postings', 'transfers')
+"""
 _APART: Final = """
 SELECT e.partition, e.seq, e.idx FROM transfers AS t JOIN early_credits AS e
     ON e.origin_partition = t.partition AND e.origin_seq = t.seq AND e.origin_idx = t.idx AND t.leg = 0
@@ -73,18 +83,24 @@ class Rows:
     transfers: dict[TransfersOf, tuple[int, int]] = field(default_factory=dict)
     #: partition -> seq
     positions: dict[int, int] = field(default_factory=dict)
+    #: (table, month such as 2026-11) of all that are there.
+    months: set[tuple[str, str]] = field(default_factory=set)
     #: Transfers whose credit came early, and that no follower joins with it.
     apart: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryVerdict:
-    """`differences` are lines to show to the user. `behind`: entries of the journal after the compared ones."""
+    """`differences` are lines to show to the user. `behind`: entries of the journal after the compared ones.
+
+    `left_out`: months of tables that are detached, such as `postings 2026-11`.
+    """
 
     accounts: int
     transfers: int
     differences: tuple[str, ...]
     behind: int = 0
+    left_out: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -99,6 +115,7 @@ async def read_rows(url: str) -> Rows:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             positions = await connection.fetch("SELECT * FROM positions WHERE sink = $1", SINK)
             rows.positions = {row["partition"]: row["seq"] for row in positions}
+            rows.months = {(row[0], row[1]) for row in await connection.fetch(_MONTHS, SCHEMA)}
             cursor = await connection.cursor(_ACCOUNTS)
             while found := await cursor.fetch(_FETCH):
                 for partition, account, currency, *amounts in found:
@@ -125,7 +142,8 @@ async def _still_apart(connection: Any, credits: Sequence[Any]) -> int:
 
 def compare(rows: Rows, directory: Path, progress: Progress | None = None) -> HistoryVerdict:
     """Compare the tables with the journal in a directory. Raises `ConfigError` when that cannot be folded."""
-    expected, differences = _expected(directory, rows.positions, progress)
+    light = _Light(rows.months)
+    expected, differences = _expected(directory, rows.positions, light, progress)
     ends = ends_of(directory)
     differences += [
         f"partition {partition}: the history has nothing and no position, the journal ends at {seq}"
@@ -141,13 +159,14 @@ def compare(rows: Rows, directory: Path, progress: Progress | None = None) -> Hi
     count = sum(count for count, _ in rows.transfers.values())
     names = {(account, currency) for _, account, currency in rows.accounts}
     behind = sum(max(0, seq - rows.positions.get(partition, 0)) for partition, seq in ends.items())
-    return HistoryVerdict(len(names), count, tuple(differences), behind)
+    left_out = tuple(sorted(f"{table} {month}" for table, month in light.left_out))
+    return HistoryVerdict(len(names), count, tuple(differences), behind, left_out)
 
 
 def _expected(
-    directory: Path, positions: Mapping[int, int], progress: Progress | None
+    directory: Path, positions: Mapping[int, int], light: "_Light", progress: Progress | None
 ) -> tuple[Rows, list[str]]:
-    journal, light = JournalFold(directory), _Light()
+    journal = JournalFold(directory)
     end = {partition: seq for partition, seq in positions.items() if seq}
     journal.run(partitions=set(end), end=end, on_operations=light.entry, progress=progress)
     if not journal.sound:
@@ -167,7 +186,9 @@ def _expected(
                 key = (partition, account, currency)
                 held, pending = (b.get(currency, {}).get(account, 0) for b in (state.held, state.pending))
                 balance = available + held
-                rows.accounts[key] = (balance, held, pending, light.postings[key], balance)
+                if light.postings[key] or key not in light.detached:
+                    changed = balance - light.detached.get(key, 0)
+                    rows.accounts[key] = (balance, held, pending, light.postings[key], changed)
     for origin, (of, amount) in light.begun.items():
         light.count(light.ended(origin, of), amount)
     rows.transfers = {key: (count, light.amounts[key]) for key, count in light.transfers.items()}
@@ -177,9 +198,14 @@ def _expected(
 class _Light:
     """Counts the rows that must exist."""
 
-    def __init__(self) -> None:
+    def __init__(self, months: Collection[tuple[str, str]]) -> None:
+        """`months`: those of which the tables are there, as in `Rows`."""
         self._books: dict[int, Book] = {}
+        self._months = months
+        self.left_out: set[tuple[str, str]] = set()
         self.postings: Counter[AccountAt] = Counter()
+        #: Sum of the changes that are in detached months.
+        self.detached: dict[AccountAt, int] = {}
         self.transfers: Counter[TransfersOf] = Counter()
         self.amounts: Counter[TransfersOf] = Counter()
         #: Transfers that their first entry left pending; and the status of each end seen before it.
@@ -197,9 +223,15 @@ class _Light:
     def entry(self, partition: int, entry: Entry) -> None:
         facts = Facts()
         fold(partition, entry, self._books.setdefault(partition, Book()), facts)
+        is_there = self._is_there("postings", entry.header.time_ms, facts.postings)
         for posting in facts.postings:
-            self.postings[partition, posting.account, posting.currency] += 1
-        for transfer in facts.transfers:
+            account = (partition, posting.account, posting.currency)
+            if is_there:
+                self.postings[account] += 1
+            else:
+                self.detached[account] = self.detached.get(account, 0) + posting.delta
+        is_there = self._is_there("transfers", entry.header.time_ms, facts.transfers)
+        for transfer in facts.transfers if is_there else ():
             key = (partition, transfer.type, transfer.status, transfer.currency)
             if transfer.status == PENDING:
                 self.begun[transfer.origin] = (key, transfer.amount_minor)
@@ -210,6 +242,13 @@ class _Light:
             begun = self.begun.pop(end.origin, None)
             if begun is not None:
                 self.count(self.ended(end.origin, begun[0]), begun[1])
+
+    def _is_there(self, table: str, time_ms: int, rows: Sequence[Any]) -> bool:
+        """Whether the table of the rows' month is there; else notes that they are left out."""
+        month = (table, f"{datetime.fromtimestamp(time_ms // 1000, UTC):%Y-%m}")
+        if rows and month not in self._months:
+            self.left_out.add(month)
+        return month in self._months
 
 
 def _named(what: str, expected: Mapping[Any, Any], found: Mapping[Any, Any], text: Any) -> list[str]:

@@ -118,6 +118,7 @@ def _verdict_document(verdict: HistoryVerdict) -> dict[str, Any]:
         "accounts": verdict.accounts,
         "transfers": verdict.transfers,
         "behind_entries": verdict.behind,
+        "left_out": list(verdict.left_out),
         "differences": list(verdict.differences),
     }
 
@@ -129,6 +130,8 @@ def _show_verdict(console: Console, verdict: HistoryVerdict) -> None:
     console.print(f"{word}: {verdict.accounts} accounts, {verdict.transfers} transfers", style="bold")
     if verdict.behind:
         console.print(f"not compared: {verdict.behind:,} entries that the history does not have yet")
+    if verdict.left_out:
+        console.print(f"not compared, because it is detached: {', '.join(verdict.left_out)}", soft_wrap=True)
 
 
 @history.command()
