@@ -30,6 +30,7 @@ from wallet_engine.history import sink as sink_module
 from wallet_engine.history.clearing import clear
 from wallet_engine.history.database import (
     HistoryUnavailable,
+    check_none_detached,
     check_version,
     connect,
     make_months,
@@ -888,6 +889,37 @@ def test_verify_names_the_months_that_are_detached_and_compares_the_others(url: 
     said = verified().differences
     assert [HERE in said[0], "transfer pending in USD of partition 0" in said[1]] == [True, True]
     assert len(said) == 2
+
+
+def test_a_month_that_is_detached_is_named_before_it_is_written_again(url: str) -> None:
+    """A rebuild deleted the rows of all months, and stopped at the first detached one with an error of PostgreSQL."""
+    chains = Chains()
+    entry = chains.add(0, f"o - {HERE} - 0 USD", f"t {T[0]} @bank {HERE} 500 USD")
+    run(url, [entry])
+    asked(url, check_none_detached)
+    (month,) = rows_of(url, "SELECT to_char(max(at), 'YYYY_MM') AS month FROM transfers")
+    name = f"transfers_{month['month']}"
+    asked(url, lambda c: c.execute(f"ALTER TABLE transfers DETACH PARTITION {name}"))
+    with pytest.raises(ConfigError, match=f"detached .* drop {name}$"):
+        asked(url, check_none_detached)
+    asked(url, lambda c: clear(c, [0]))
+
+    async def write_again() -> None:
+        sink = HistorySink(url)
+        try:
+            await sink.start()
+            await sink.positions((0, 1))
+            await sink.take([entry])
+            await sink.flush()
+        finally:
+            await sink.close()
+
+    with pytest.raises(ConfigError, match=f"detached .* drop {name}$"):
+        asyncio.run(write_again())
+    asked(url, lambda c: c.execute(f"ALTER TABLE {name} RENAME TO kept"))
+    asked(url, check_none_detached)
+    run(url, [entry])
+    assert len(rows_of(url, "SELECT FROM transfers")) == 1
 
 
 @pytest.mark.parametrize("at_once", [False, True])

@@ -171,8 +171,25 @@ async def migrate(connection: Any) -> tuple[int, int]:
     return before, now
 
 
+async def check_none_detached(connection: Any) -> None:
+    """Raises `ConfigError` when tables of months stand there detached: a rebuild could not write these months."""
+    found = await connection.fetch(
+        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind = 'r' "
+        "AND NOT relispartition AND relname ~ $2 ORDER BY relname",
+        *(SCHEMA, f"^({'|'.join(MONTHLY)})_[0-9]{{4}}_[0-9]{{2}}$"),
+    )
+    if found:
+        raise _detached(", ".join(row["relname"] for row in found))
+
+
+def _detached(names: str) -> ConfigError:
+    return ConfigError(
+        f"rows are to be written of months that are detached in schema {SCHEMA}: attach, rename or drop {names}"
+    )
+
+
 async def make_months(connection: Any, months: set[tuple[int, int]]) -> None:
-    """Make the tables of these (year, month) where they are missing."""
+    """Make the tables of these (year, month) where they are missing. Raises `ConfigError` for a detached one."""
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         for year, month in sorted(months):
@@ -182,11 +199,16 @@ async def make_months(connection: Any, months: set[tuple[int, int]]) -> None:
 async def _make_month(connection: Any, year: int, month: int) -> None:
     next_year, next_month = _months_after(year, month, 1)
     for table in MONTHLY:
+        name = f"{table}_{year:04d}_{month:02d}"
         await connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {table}_{year:04d}_{month:02d} PARTITION OF {table} "
+            f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} "
             f"FOR VALUES FROM ('{year:04d}-{month:02d}-01 00:00:00+00') "
             f"TO ('{next_year:04d}-{next_month:02d}-01 00:00:00+00')"
         )
+        if not await connection.fetchval(
+            "SELECT relispartition FROM pg_class WHERE oid = to_regclass($1)", f"{SCHEMA}.{name}"
+        ):
+            raise _detached(name)
 
 
 def _months_after(year: int, month: int, count: int) -> tuple[int, int]:

@@ -22,7 +22,14 @@ from wallet_engine.admin.session import (
 from wallet_engine.domain.errors import ConfigError, WalletError, WrongUsage, text_of
 from wallet_engine.domain.times import time_text
 from wallet_engine.history.clearing import clear
-from wallet_engine.history.database import check_version, connected, migrate, ms_of, version_of
+from wallet_engine.history.database import (
+    check_none_detached,
+    check_version,
+    connected,
+    migrate,
+    ms_of,
+    version_of,
+)
 from wallet_engine.history.sink import SINK
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.flags import VerbGroup, database_option
@@ -215,6 +222,7 @@ async def _clear(url: str, partitions: Collection[int]) -> dict[int, int]:
     """Delete the rows of these partitions. Returns partition -> the seq that its history had reached."""
     async with connected(url, "wallet-admin history rebuild") as connection:
         await check_version(connection)
+        await check_none_detached(connection)
         before = await _seqs(connection, partitions)
         await clear(connection, partitions)
         return before
