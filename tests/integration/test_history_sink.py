@@ -119,6 +119,15 @@ def test_migrations_come_once_and_a_newer_schema_is_refused(history_url: str) ->
         asyncio.run(read_events())
 
 
+def test_a_database_that_cannot_keep_every_letter_is_refused(history_url: str) -> None:
+    """It was migrated, and the first reference with a letter that it lacks stopped the history for ever."""
+    name = f"latin_{history_url.rpartition('_')[2]}"
+    words = "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    asked(history_url, lambda c: c.execute(f"CREATE DATABASE {name} {words}"))
+    with pytest.raises(ConfigError, match=r"encoding LATIN1.*UTF8"):
+        asked(f"{history_url.rpartition('/')[0]}/{name}", migrate)
+
+
 @pytest.mark.parametrize("order", ["debit first", "credit first", "in one batch"])
 def test_a_transfer_across_partitions_is_one_row_whichever_entry_comes_first(url: str, order: str) -> None:
     chains = Chains()

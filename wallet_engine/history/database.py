@@ -154,6 +154,12 @@ async def migrate(connection: Any) -> tuple[int, int]:
         before = await version_of(connection)
         check_not_newer(before)
         if before == 0:
+            encoding = await connection.fetchval("SHOW server_encoding")
+            if encoding != "UTF8":
+                said = (
+                    f"the database has encoding {encoding}, and references may have any letter: make it UTF8"
+                )
+                raise ConfigError(said)
             await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
             await connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {SCHEMA}.versions (version integer PRIMARY KEY, "
