@@ -266,6 +266,44 @@ def test_refunds_count_for_the_transfer_that_they_give_back(url: str) -> None:
     assert [asyncio.run(returned(seq)) for seq in (2, 5)] == [120, 30]
 
 
+def test_the_work_of_a_rebuild_grows_with_what_is_rebuilt(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All credits that others got from the partition were looked at after each batch: twice as many took four times."""
+    monkeypatch.setattr(ends, "LOOK_SHARE_MAX", 1e-9)
+    chains, each, batches = Chains(), 5, 60
+    opened = [
+        chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD"),
+        chains.add(1, "o - bob - 0 USD"),
+    ]
+    debits = [
+        chains.add(0, *(f"d {'A' * 18}{n:02}{m:02} alice bob 1 USD" for m in range(each)))
+        for n in range(batches)
+    ]
+    credits = [chains.add(1, *(f"c 0.{debit.seq} bob {m} 1 USD" for m in range(each))) for debit in debits]
+    run(url, [*opened, *debits, *credits])
+    asked(url, lambda c: c.execute("ANALYZE transfers, postings"))
+    asked(url, lambda c: clear(c, [0]))
+    asked(url, lambda c: c.execute("ANALYZE early_credits"))
+
+    async def read(connection: Any) -> int:
+        """Look-ups and rows of indexes so far, once all backends have told."""
+        reads = []
+        while len(reads) < 2 or reads[-1] != reads[-2]:
+            await asyncio.sleep(1.5)
+            found = (
+                "SELECT sum(idx_scan + idx_tup_read)::bigint FROM pg_stat_user_indexes "
+                "WHERE relname ~ '^(transfers|early_credits)'"
+            )
+            reads.append(int(await connection.fetchval(found)))
+        return reads[-1]
+
+    before = asked(url, read)
+    run(url, [opened[0]], *([debit] for debit in debits))
+    assert rows_of(url, "SELECT FROM early_credits") == []
+    assert len(rows_of(url, "SELECT FROM transfers WHERE status = 'success'")) == 1 + each * batches
+    # Looking at all of them after each batch takes as many in each month's table.
+    assert asked(url, read) - before < each * batches * batches / 2
+
+
 def test_two_processes_whose_partitions_meet(url: str) -> None:
     """Each process has one side of the transfer, and none has both."""
     chains = Chains()

@@ -1,5 +1,6 @@
 """Matches ends of transfers across partitions with their beginnings: in the batch, memory or tables."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ from wallet_engine.history.legs import MatchedLegs, settle_legs
 
 #: Maximum pending transfers in memory; older ones are looked up.
 PENDING_MAX: Final = 200_000
+#: Share of the time in which all early credits are looked at. After `history rebuild` of a partition, every credit that
+#: others got from it is early.
+LOOK_SHARE_MAX: Final = 0.05
 
 _FIND: Final = """
 SELECT t.* FROM unnest($1::integer[], $2::bigint[], $3::smallint[]) AS u (partition, seq, idx)
@@ -34,14 +38,17 @@ WHERE p.account = u.payer AND p.at = u.at AND p.partition = u.partition AND p.se
 _EARLY: Final = """
 INSERT INTO early_credits VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
 """
-#: Early credits whose transfer has arrived. The rows are locked: another process may settle them too.
-_SETTLE: Final = """
+#: Early credits whose transfer has arrived. It is looked up by its key, however small the tables were when PostgreSQL
+#: planned this. The rows are locked: another process may settle them too.
+_SETTLING: Final = """
 WITH found AS (
     SELECT e.*, t.at AS began_at, t.transaction_id, t.type, t.payer, t.reference, t.metadata
-    FROM early_credits AS e
-    JOIN transfers AS t
-        ON t.partition = e.origin_partition AND t.seq = e.origin_seq AND t.idx = e.origin_idx AND t.leg = 0
-    FOR UPDATE OF e SKIP LOCKED
+    FROM {}
+    CROSS JOIN LATERAL (
+        SELECT at, transaction_id, type, payer, reference, metadata FROM transfers
+        WHERE partition = e.origin_partition AND seq = e.origin_seq AND idx = e.origin_idx AND leg = 0 LIMIT 1
+    ) AS t
+    {}
 ), arrived AS (
     UPDATE postings AS p
     SET transaction_id = f.transaction_id, type = f.type, counterparty = f.payer, reference = f.reference,
@@ -60,6 +67,17 @@ WITH found AS (
 DELETE FROM early_credits AS e USING found AS f
 WHERE e.origin_partition = f.origin_partition AND e.origin_seq = f.origin_seq AND e.origin_idx = f.origin_idx
 """
+_SETTLE: Final = _SETTLING.format("early_credits AS e", "FOR UPDATE OF e SKIP LOCKED")
+#: Those of these transfers.
+_SETTLE_THESE: Final = _SETTLING.format(
+    """unnest($1::integer[], $2::bigint[], $3::smallint[]) AS u (partition, seq, idx)
+    CROSS JOIN LATERAL (
+        SELECT * FROM early_credits
+        WHERE origin_partition = u.partition AND origin_seq = u.seq AND origin_idx = u.idx
+        FOR UPDATE SKIP LOCKED
+    ) AS e""",
+    "",
+)
 
 
 class TakenOver(WalletError):
@@ -85,6 +103,11 @@ class Matched:
     def unknown(self) -> bool:
         """Whether a credit waits for its transfer."""
         return bool(self._unknown)
+
+    @property
+    def open(self) -> list[Origin]:
+        """The transfers that began in the batch and did not end in it."""
+        return [origin for origin in self.begun if origin not in self._ended]
 
     def remembered(self, begun: dict[Origin, Transfer]) -> list[Origin]:
         """Match with transfers that began in earlier batches, and add to `begun` those that stay open.
@@ -168,6 +191,8 @@ class Ends:
         #: Whether credits and legs may be waiting for what they are the end of.
         self._early_credits = True
         self._early_legs = True
+        #: When all early credits may be looked at again, by `time.monotonic`.
+        self._look_s = 0.0
 
     def __repr__(self) -> str:
         return f"<Ends pending={len(self._begun)}>"
@@ -201,13 +226,19 @@ class Ends:
         """Note that the batch is committed, and settle what came early."""
         self._early_credits = self._early_credits or matched.unknown
         self._early_legs = self._early_legs or matched.legs.unknown
+        begun = matched.open if self._early_credits else []
+        if begun:
+            await connection.execute(_SETTLE_THESE, *([o[field] for o in begun] for field in range(3)))
         await self.settle_early(connection)
 
     async def settle_early(self, connection: Any) -> None:
-        """Complete early credits and legs whose transfer has arrived."""
-        if self._early_credits:
+        """Complete early credits and legs whose transfer has arrived, also by another process."""
+        began_s = time.monotonic()
+        if self._early_credits and began_s >= self._look_s:
             await connection.execute(_SETTLE)
             self._early_credits = await connection.fetchval("SELECT EXISTS (SELECT FROM early_credits)")
+            ended_s = time.monotonic()
+            self._look_s = ended_s + (ended_s - began_s) / LOOK_SHARE_MAX
         if self._early_legs:
             self._early_legs = await settle_legs(connection)
 
