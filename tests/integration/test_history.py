@@ -315,6 +315,16 @@ def test_a_balance_of_then(api: WalletApi) -> None:
     check_problem(future, 400, "invalid_request")
 
 
+@pytest.mark.parametrize(
+    "asked_for", ["balance?currency=USD&at=2026-11-21T10:00:00Z", "statement?currency=USD", "transactions"]
+)
+def test_g14_the_past_of_transit_is_not_told_as_zero(api: WalletApi, asked_for: str) -> None:
+    """The history has no rows of it: a balance of then was 0.00, whatever was on its way."""
+    reply = api.get(f"/v1/accounts/@transit/{asked_for}")
+    check_problem(reply, 404, "account_not_found")
+    assert "wallet-admin balance --at" in reply.json()["detail"]
+
+
 def test_holds_are_listed_also_when_they_have_ended(api: WalletApi) -> None:
     ann, bob = opened(api, 10, "100.00"), opened(api, 11)
     holds = []

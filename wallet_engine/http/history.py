@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from wallet_engine.domain.holds import STATUS_WORDS, receiver_in
-from wallet_engine.domain.ids import check_account_id, is_system
+from wallet_engine.domain.ids import TRANSIT, check_account_id, is_system
 from wallet_engine.domain.money import check_currency, format_amount
 from wallet_engine.domain.notes import REFERENCE, said_in
 from wallet_engine.domain.times import time_text
@@ -54,9 +54,23 @@ def history_of(request: Request) -> GuardedHistory:
     return history
 
 
+def _account_of_path(request: Request) -> str:
+    """The account whose past is asked for. Raises `Refused` for `@transit`: its money is that of pending transfers."""
+    return _not_transit(check_account_id(request.path("account_id")))
+
+
+def _not_transit(account: str) -> str:
+    if account == TRANSIT:
+        said = (
+            f"the history has nothing of {TRANSIT}: wallet-admin balance --at reads its past from the journal"
+        )
+        raise Refused("account_not_found", said)
+    return account
+
+
 async def transactions(request: Request) -> Answer:
     """An account's transactions, newest first unless asked otherwise."""
-    account = check_account_id(request.path("account_id"))
+    account = _account_of_path(request)
     asked, positions = listing_of(request, account), positions_of(request)
     page = await history_of(request).transactions(request.visit.principal, asked, positions)
     if page is None:
@@ -69,6 +83,7 @@ async def transactions(request: Request) -> Answer:
 async def balance_at(request: Request, account: str, currency: str, at_ms: int) -> Answer:
     """The balance at a past time."""
     by, positions = request.visit.principal, positions_of(request)
+    _not_transit(account)
     rows, as_of = await history_of(request).balance_at(by, account, currency, at_ms, positions)
     if not rows and account[:1] != "@":
         raise Refused("account_not_found", "the account, or its balance in this currency, was not open then")
@@ -88,7 +103,7 @@ async def balance_at(request: Request, account: str, currency: str, at_ms: int) 
 
 async def statement(request: Request) -> Answer:
     """The changes of a balance, from its opening to its closing balance; streamed while they are read."""
-    account = check_account_id(request.path("account_id"))
+    account = _account_of_path(request)
     currency = check_currency(request.query("currency"))
     span, positions = span_of(request), positions_of(request)
     as_csv = choice(request, "format", ("json", "csv")) == "csv"
