@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support.http_client import HttpClient, Reply
-from support.wallet_api import WalletApi, check_problem, new_id
+from support.wallet_api import WalletApi, check_problem, new_id, transfer_body
 
 ROUTES = pytest.mark.parametrize(
     ("p", "q"), [(3, 3), (0, 1), (2, 14)], ids=["same-partition", "same-shard", "across-shards"]
@@ -148,6 +148,42 @@ def test_g4_a_refund_by_a_system_account_is_found_and_takes_its_id(api: WalletAp
     assert api.find("@fees", exceeds).json()["code"] == "refund_exceeds"
     check_problem(api.find("@fees", absent := new_id()), 404, "transfer_not_found", transaction_id=absent)
     assert (api.balance(ann), api.balance(bob)) == ("7.00", "6.00")
+
+
+def test_g4_a_system_account_uses_an_id_for_a_refund_or_for_something_else(api: WalletApi) -> None:
+    """Whichever comes first, or both at once: a refund is decided in another partition than other payments."""
+    payers = [api.account(p, "10.00") for p in range(6)]
+    fees = [paid(api, payer, "@fees", "4.00") for payer in payers]
+    first, fee, id_ = payers[0], fees[0], new_id()
+    assert refund(api, first, fee, "1.00", transaction_id=id_).status == 200
+    check_problem(
+        api.pay("@fees", payers[5], "1.00", transaction_id=id_),
+        409,
+        "idempotency_conflict",
+        transaction_id=id_,
+    )
+    legs = {"legs": [{"from_account": "@fees", "to_account": first, "amount": "1.00", "currency": "USD"}]}
+    for _ in range(2):
+        refused(api.post("/v1/transfers/group", {"transaction_id": id_, **legs}), 409, "idempotency_conflict")
+        assert refund(api, first, fee, "1.00", transaction_id=id_).json()["refunded_total"] == "1.00"
+    assert api.find("@fees", id_).json()["refunds"]["transaction_id"] == fee
+    api.paid("@fees", first, "1.00", transaction_id=(taken := new_id()))
+    refused(refund(api, first, fee, "1.00", transaction_id=taken), 409, "idempotency_conflict")
+    assert api.balance(first) == "8.00"
+
+    async def all_at_once(id_: str) -> list[int]:
+        async with HttpClient() as http:
+            body = {"transaction_id": id_, "amount": "1.00"}
+            asked = [
+                http.post(f"{api.url}/v1/transfers/{fee}/refunds", {"from_account": payer, **body})
+                for payer, fee in zip(payers, fees, strict=True)
+            ]
+            pay = transfer_body("@fees", first, "1.00", id_)
+            asked.append(http.post(f"{api.url}/v1/wallet/balance_transfer", pay))
+            return [reply.status for reply in await asyncio.gather(*asked)]
+
+    for _ in range(5):
+        assert sorted(asyncio.run(all_at_once(new_id()))) == [200] + 6 * [409]
 
 
 def test_an_original_that_left_the_stream_is_found_in_the_journal(api: WalletApi) -> None:

@@ -23,7 +23,7 @@ from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand
 from wallet_engine.domain.groups import parse_words
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import CAPTURED, receiver_of
-from wallet_engine.domain.ids import TRANSIT
+from wallet_engine.domain.ids import TRANSIT, is_system
 from wallet_engine.domain.key_names import DUE, OPEN
 from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
 from wallet_engine.domain.memory import PAYER_LENGTH
@@ -35,7 +35,7 @@ from wallet_engine.domain.returns import parse_evidence
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
-from wallet_engine.routing.slots import tag_of
+from wallet_engine.routing.slots import partition_of, tag_of
 from wallet_engine.service.api import HoldAnswer
 
 _APPLY: Final = {load_script("apply", extended=extended).sha.encode() for extended in (False, True)}
@@ -363,6 +363,7 @@ class Auditor:
         if outcome in (Outcome.STALE, Outcome.TRANSFER_FORGOTTEN):
             return  # not remembered: a repeat is decided anew
         said, key = parse_evidence(operation.other), (operation.account, operation.id)
+        self._check_id_is_taken(operation, reference[0])
         self._decided("x", key, operation.other, outcome, reference, header)
         if outcome != "+":
             return
@@ -382,6 +383,17 @@ class Auditor:
                 key, said.payer, minor, operation.currency, self._ran_ms[header.nonce]
             )
             self._in_flight[operation.currency] = self._in_flight.get(operation.currency, 0) + minor
+
+    def _check_id_is_taken(self, refund: Operation, partition: int) -> None:
+        """A system account refunds where its original is. First the home of the id must have kept the id for that."""
+        if not is_system(refund.account) or partition == partition_of(refund.id, len(self.keys)):
+            return
+        key = (refund.account, refund.id)
+        taken = self.answers.get(key)
+        if taken is None:
+            self.world.violate(f"G4: the home of its id may give it to others: {refund.line()}")
+        elif taken.outcome == Outcome.INTERRUPTED:
+            del self.answers[key]
 
     def _took_back(self, partition: int, operation: Operation) -> None:
         """A refund was undone."""

@@ -47,18 +47,6 @@ class LookUps:
             found = await self.find_transfer(from_account, transaction)
         return found
 
-    async def is_used_elsewhere(self, account: str, transaction: str, p: int) -> bool:
-        """Whether a partition other than p has something under this id of a system account.
-
-        Durable or not; a partition that cannot be asked now counts as one that has nothing. Two requests at the same
-        time do not see each other.
-        """
-        if not is_system(account):
-            return False
-        field = transfer_field(account, transaction)
-        others = (q for q in range(self._engine.cluster.homes.partitions) if q != p)
-        return any(await asyncio.gather(*(self._reader.remembers(q, field) for q in others)))
-
     async def _elsewhere(self, from_account: str, transaction: str) -> int | None:
         """The partition that remembers a refund by a system account, if it is not the home of the id.
 
@@ -114,5 +102,7 @@ class LookUps:
         if read.record is None:
             return None
         record = TransferRecord.parse(read.record)
+        if record.outcome == Outcome.INTERRUPTED:
+            return None  # as in `_find`
         operation = await self._entries.operation(p, record.seq, record.idx, account, transaction)
         return None if operation is None else (operation, record.seq, record.idx)

@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from wallet_engine.domain.errors import Outage
-from wallet_engine.domain.groups import COMMITTED, parse_words
+from wallet_engine.domain.groups import COMMITTED, INTERRUPT, mark_for, parse_words, words
 from wallet_engine.domain.kinds import kind_of, receiver_of
 from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.money import parse_amount
@@ -29,7 +29,7 @@ from wallet_engine.engine.reads import Reader
 from wallet_engine.saga.refund import Refund
 from wallet_engine.saga.transfer import Call
 from wallet_engine.service.api import ANSWER_TIMEOUT_S, RefundAnswer
-from wallet_engine.service.deciding import prove, read_after
+from wallet_engine.service.deciding import decide, prove, read_after
 from wallet_engine.service.lookups import PENDING, LookUps
 from wallet_engine.service.originals import ForgottenOriginals, check_leg
 from wallet_engine.service.repeats import Repeats
@@ -119,18 +119,18 @@ class Refunds:
         currency, field, p = original.currency, original.field, original.q
         asked = None if command.amount is None else parse_amount(command.amount, currency)
         q = self._engine.cluster.homes.of_receiver(original.payer, p)
-        if await self._look_ups.is_used_elsewhere(original.receiver, command.transaction, p):
-            return RefundAnswer("idempotency_conflict")
         # Before anything was read: in a service that is stopped meanwhile it must not become a second refund.
         is_stored, asked_s = original.how[0] == STORED, original.asked_s or self._engine.now_s()
-        words = await self._words_of_before(command, original, asked) if is_stored else None
+        if not await self._takes_id(command, original, asked, asked_s):
+            return RefundAnswer("idempotency_conflict")
+        before = await self._words_of_before(command, original, asked) if is_stored else None
         returned, is_proved = original.returned_minor, False
         for _ in range(LOOKS_MAX):
             minor = original.amount_minor - returned if asked is None else asked
             sides = (original.receiver, original.payer)
             transfer = TransferCommand(*sides, minor, currency, command.transaction, command.note, command.by)
             result, replayed = await self._drive(
-                transfer, p, q, words or original.evidence(asked).text(), asked_s
+                transfer, p, q, before or original.evidence(asked).text(), asked_s
             )
             if len(result) > 1:
                 raise Outage(result, "the refund is not confirmed: retry it with the same id")
@@ -138,9 +138,9 @@ class Refunds:
                 await prove(self._engine, p)
                 is_proved = True
                 continue
-            if result == Outcome.CONFLICT and words is None:  # it may have been made by other words
-                words = await self._words_of_before(command, original, asked)
-                if words is not None:
+            if result == Outcome.CONFLICT and before is None:  # it may have been made by other words
+                before = await self._words_of_before(command, original, asked)
+                if before is not None:
                     continue
             if result == Outcome.TRANSFER_FORGOTTEN or (result == Outcome.STALE and is_stored):
                 again = await self._forgotten.find(command.from_account, command.original, command.leg)
@@ -159,6 +159,25 @@ class Refunds:
                 rest, back = original.amount_minor - returned, Outcome(result).of_receiver
                 return RefundAnswer(code, replayed, returned, rest, currency, back)
         raise Outage("overloaded", "refunds of this transfer come faster than they can be looked at")
+
+    async def _takes_id(
+        self, command: RefundCommand, original: Original, asked: int | None, asked_s: float
+    ) -> bool:
+        """Whether the id is this refund's own, or may become it. Raises `Outage`.
+
+        A refund by a system account is decided where its original is. Its id is taken at the id's home first, where
+        everything else under this id is decided: by a group that is void at once, whose mark is that of the refund.
+        """
+        account, id_ = original.receiver, command.transaction
+        home = self._engine.cluster.homes.of_payer(account, id_)
+        if home == original.q:
+            return True
+        if (await self._reader.transfer(original.q, transfer_field(account, id_))).record is not None:
+            return True  # it, or another one: the partition tells them apart
+        legs = ((account, original.payer, asked or 0, original.currency),)
+        said = words(mark_for(legs, f"{original.field} {command.note}"), 0, INTERRUPT, ())
+        taking = ("g", id_, account, said, 0, "-", "", command.by)
+        return (await decide(self._engine, home, taking, asked_s)).outcome != Outcome.CONFLICT
 
     async def _words_of_before(
         self, command: RefundCommand, original: Original, asked: int | None

@@ -129,8 +129,10 @@ def trace(found: Survey, journal: Path | None, transaction_id: str, from_account
     homes = Homes(found.config.partitions)
     home = homes.of_payer(from_account, packed)
     redis, trouble = _remembered(found, home, packed, from_account)
-    if redis is None and is_system(from_account):
-        home, redis = _refund_elsewhere(found, journal, homes, home, packed, from_account)
+    if is_system(from_account) and (redis is None or redis.outcome == Outcome.INTERRUPTED):
+        elsewhere, refund = _refund_elsewhere(found, journal, homes, home, packed, from_account)
+        if elsewhere != home:
+            home, redis = elsewhere, refund
     steps: tuple[Step, ...] | None = None
     refunds: tuple[Step, ...] = ()
     if journal is not None:
@@ -145,10 +147,10 @@ def _refund_elsewhere(
 ) -> tuple[int, Remembered | None]:
     """The partition of a refund that a system account paid, and what Redis remembers there; else `home`.
 
-    It is decided where its original is, and not at the home of its id.
+    It is decided where its original is, and not at the home of its id, which only keeps the id for it.
     """
     for partition in range(homes.partitions):
-        redis, _ = _remembered(found, partition, packed, payer)
+        redis, _ = _remembered(found, partition, packed, payer) if partition != home else (None, "")
         if redis is not None:
             return partition, redis
     wanted = packed.encode()
