@@ -18,6 +18,7 @@ OVERLAP: Final = len(HEAD_END) - 1
 
 _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0"
 _VERSION_WITHOUT_HOST: Final = b" HTTP/1.0"
+_VERSIONS: Final = (b" HTTP/1.1", _VERSION_WITHOUT_HOST)
 #: Fields that ask for another protocol on this connection.
 _OF_UPGRADE: Final = frozenset((b"upgrade", b"http2-settings"))
 #: The methods that some path takes, and one that none takes but llhttp knows: it refuses a request with any other.
@@ -52,6 +53,8 @@ def prepare(head: bytes) -> bytes | Fault:
         return TOO_LARGE
     if request.startswith(_HTTP2_PREFACE):
         return Fault("invalid_request", "HTTP/2 is not supported")
+    if not request.endswith(_VERSIONS):
+        return NOT_HTTP
     if request.startswith(b"CONNECT "):
         return Fault("invalid_request", "CONNECT is not supported")
     if _bare_line_end(head):
@@ -59,16 +62,20 @@ def prepare(head: bytes) -> bytes | Fault:
     asked = request
     if not request.startswith(_TAKEN) and (method := _other_method(request)):
         request = _NOT_TAKEN + request[method.end() :]
-    hosts, kept = 0, []
+    hosts, codings, kept = 0, 0, []
     for field in fields:
         if field[:1] in b" \t":
             return Fault("invalid_request", "a field of the head is folded")
         name = field.partition(b":")[0].lower()
         hosts += name == b"host"
+        if name == b"transfer-encoding":
+            codings += 1 if field.partition(b":")[2].strip().lower() == b"chunked" else 2
         if name == b"connection":
             kept += _without_upgrade(field)
         elif name not in _OF_UPGRADE:
             kept.append(field)
+    if codings > 1 or (codings and request.endswith(_VERSION_WITHOUT_HOST)):
+        return Fault("invalid_request", "Transfer-Encoding is chunked, once, and of HTTP/1.1")
     if hosts > 1 or (not hosts and not request.endswith(_VERSION_WITHOUT_HOST)):
         return Fault("invalid_request", f"a request has one Host, not {hosts}")
     if request is asked and len(kept) == len(fields):

@@ -282,6 +282,51 @@ def test_a_head_that_can_be_read_in_two_ways_is_refused(head: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "fields",
+    [
+        b"transfer-encoding: identity\r\ntransfer-encoding: chunked",
+        b"transfer-encoding: chunked\r\ntransfer-encoding: chunked",
+        b"transfer-encoding: gzip, chunked",
+        b"Transfer-Encoding: identity, chunked",
+    ],
+)
+def test_a_body_in_a_coding_that_is_not_decoded_is_refused(fields: bytes) -> None:
+    """A proxy in front that reads only one of the codings sees another end of the body."""
+
+    async def scenario() -> None:
+        wallet = WalletDouble()
+        async with service(wallet) as running:
+            client = await running.connect()
+            plain = chunked(BODY)
+            client.writer.write(plain.replace(b"transfer-encoding: chunked", fields) + HIDDEN)
+            answer = await ended(client)
+            assert answer.startswith(b"HTTP/1.1 400 "), answer
+            assert b"Transfer-Encoding is chunked, once" in answer
+            assert wallet.calls == []
+            client = await running.connect()
+            old = plain.replace(b"HTTP/1.1", b"HTTP/1.0")
+            client.writer.write(old)
+            assert (await ended(client)).startswith(b"HTTP/1.1 400 ")
+            client = await running.connect()
+            spelt = plain.replace(b"transfer-encoding: chunked", b"TRANSFER-ENCODING:\tChunked ")
+            assert (await client.ask(spelt)).startswith(b"HTTP/1.1 200 ")
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize("version", [b"HTTP/2.0", b"HTTP/1.2", b"HTTP/0.9", b"HTTP/1.10", b"http/1.1", b""])
+def test_no_other_version_is_taken(version: bytes) -> None:
+    async def scenario() -> None:
+        async with service(WalletDouble()) as running:
+            client = await running.connect()
+            client.writer.write(b"GET /healthz %b\r\nhost: w\r\n\r\n" % version)
+            answer = await ended(client)
+            assert answer.startswith(b"HTTP/1.1 400 "), answer
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize(
     ("begin", "field"),
     [
         (b"CONNECT bank:443", b"x: y"),
