@@ -114,12 +114,16 @@ class WalletHttpProtocol(asyncio.Protocol):
         self._parser = None
 
     def eof_received(self) -> bool:
-        """A client whose requests are complete still gets its answers; any other counts as gone."""
+        """A client whose requests are complete still gets its answers; any other counts as gone.
+
+        Returns whether the other direction stays open; with TLS it cannot.
+        """
         self._eof = True
         answers_to_come = self._held or (self._busy and not self._in_body and not self._discarding)
-        if not answers_to_come or self._scheme == "https":
+        plain = self._scheme == "http"
+        if not answers_to_come or not plain:
             self.transport.close()
-        return True
+        return plain
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
