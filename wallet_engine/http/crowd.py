@@ -3,11 +3,15 @@
 libuv accepts one connection per round of the event loop. Under load a round takes 0.1 s, so of several hundred
 callers that come together the last would wait for tens of seconds. So after each connection that libuv accepts, this
 accepts the others.
+
+With TLS it accepts all of them. The protocol sees a connection only after its handshake, so it cannot refuse those that
+never end it and keep the last descriptors, which the process needs itself.
 """
 
 import asyncio
 import contextlib
 import ctypes
+import errno
 import socket
 import ssl
 import struct
@@ -16,13 +20,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from wallet_engine.telemetry.descriptors import is_reserved
+from wallet_engine.telemetry.descriptors import Reserve, is_reserved
 
 #: Connections accepted after one of libuv's in the same round.
 TAKEN_PER_ROUND_MAX: Final = 63
 
-#: Time for a handshake that has begun to end: one round trip to a distant client.
+#: Time for a handshake of TCP that has begun to end: one round trip to a distant client.
 HANDSHAKE_SECONDS: Final = 0.05
+
+#: Maximum time for a handshake of TLS; as long as for a head.
+TLS_SECONDS_MAX: Final = 10.0
+#: Pause of the listener when the process has no descriptor for a connection.
+PAUSE_SECONDS: Final = 0.1
 
 #: Linux, asm-generic/socket.h; the module `socket` does not have it.
 _SO_ATTACH_FILTER: Final = 26
@@ -47,7 +56,8 @@ class Crowd:
         self._listener = listener
         self._make = make
         self._context = context
-        self._looking = False
+        self._reserve = Reserve()
+        self._looking = self._pausing = False
         #: The factory, with the arguments of the server's last call.
         self._prepared: MakeProtocol = make
         # The event loop itself refers to tasks only weakly.
@@ -62,6 +72,34 @@ class Crowd:
             self._looking = True
             self._loop.call_soon(self._look)
         return make()
+
+    @property
+    def accepts_all(self) -> bool:
+        """Whether `open` accepts all connections, and no server of the event loop may."""
+        return self._context is not None
+
+    def open(self, **words: Any) -> None:
+        """Accept all connections from now on. `words`: the arguments with which a server would call the factory."""
+        self._prepared = partial(self._make, **words)
+        self._go_on()
+
+    def close(self) -> None:
+        """Accept no more; closes the listener."""
+        if self._listener.fileno() >= 0:
+            self._loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+
+    def _go_on(self) -> None:
+        self._pausing = False
+        if self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener.fileno(), self._look)
+
+    def _pause(self) -> None:
+        """While connections wait the listener is readable: without a pause the loop would do nothing else."""
+        if not self._pausing:
+            self._pausing = True
+            self._loop.remove_reader(self._listener.fileno())
+            self._loop.call_later(PAUSE_SECONDS, self._go_on)
 
     @property
     def coming(self) -> bool:
@@ -85,7 +123,13 @@ class Crowd:
         for _ in range(TAKEN_PER_ROUND_MAX):
             try:
                 link, _ = self._listener.accept()
-            except OSError:  # none waits, or the listener is closed; the loop meets any other error too
+            except OSError as error:  # mostly: none waits, or the listener is closed
+                if self.accepts_all and error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._pause()
+                return False
+            if self.accepts_all and self._reserve.refuses(link.fileno()):
+                link.close()
+                self._pause()
                 return False
             link.setblocking(False)
             task = self._loop.create_task(self._connect(link, self._prepared))
@@ -97,8 +141,11 @@ class Crowd:
 
     async def _connect(self, link: socket.socket, make: MakeProtocol) -> None:
         """From here on libuv closes the descriptor. `link` must not close it later: the number may be reused."""
+        shaken_s_max = TLS_SECONDS_MAX if self.accepts_all else None
         with contextlib.suppress(OSError):  # the client has gone, or its handshake failed
-            transport, _ = await self._loop.connect_accepted_socket(make, link, ssl=self._context)
+            transport, _ = await self._loop.connect_accepted_socket(
+                make, link, ssl=self._context, ssl_handshake_timeout=shaken_s_max
+            )
             if not transport.is_closing():
                 return  # its transport keeps `link`
         link.detach()

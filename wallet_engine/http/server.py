@@ -74,12 +74,9 @@ async def serve_http(
         proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(drain_seconds_max),
     )
-    if certificates is not None:
-        config.load()
-        config.ssl = context
-    server = _Server(config)
+    server = _Server(config, crowd)
     following = None if certificates is None else asyncio.create_task(certificates.follow())
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    serving = asyncio.create_task(server.serve(sockets=[] if crowd.accepts_all else [listener]))
     try:
         await _first_of(server.listening.wait(), serving)
         if on_listening is not None and server.listening.is_set():
@@ -87,7 +84,7 @@ async def serve_http(
         await _first_of(stop.wait(), serving)
         if leave_seconds:
             app.gate.leaving = True
-            await _first_of(server.leave(leave_seconds, crowd, connections), serving)
+            await _first_of(server.leave(leave_seconds, connections), serving)
     finally:
         if following is not None:
             following.cancel()
@@ -98,26 +95,38 @@ async def serve_http(
 class _Server(uvicorn.Server):
     """uvicorn without signal handlers of its own, and with an event that says when it listens."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, crowd: Crowd) -> None:
         super().__init__(config)
+        self._crowd = crowd
         self.listening = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
-    async def leave(self, leave_seconds: float, crowd: Crowd, connections: Connections) -> None:
+    async def leave(self, leave_seconds: float, connections: Connections) -> None:
         """Serve for that time. Then take no new connections, and wait briefly for first requests on new ones."""
         connections.leave()
         await asyncio.sleep(leave_seconds)
-        await crowd.let_in_the_last()
+        await self._crowd.let_in_the_last()
         for listening in self.servers:
             listening.close()
-        await _all_heard(crowd, connections)
+        if self._crowd.accepts_all:
+            self._crowd.close()
+        await _all_heard(self._crowd, connections)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._crowd.accepts_all:
+            self._crowd.open(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
         self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._crowd.accepts_all:
+            self._crowd.close()
+        await super().shutdown(sockets)
 
 
 async def _all_heard(crowd: Crowd, connections: Connections) -> None:

@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import resource
 import shutil
 import socket
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,6 +31,7 @@ from wallet_engine.http.tls import Certificates, Shown, key_of_certificate
 from wallet_engine.routing.api_keys import ApiKey, new_key
 from wallet_engine.service.keyring import Keyring
 from wallet_engine.telemetry.authority import Authority as PrivateAuthority
+from wallet_engine.telemetry.descriptors import RESERVED_MAX, RESERVED_PART
 from wallet_engine.telemetry.metrics import Metrics
 
 BODY = json.dumps(GOOD)
@@ -45,8 +48,10 @@ def server(authority: Authority) -> Pair:
 
 
 class Running:
-    def __init__(self, url: str, wallet: WalletDouble, ring: Keyring) -> None:
-        self.url, self.wallet, self.ring = url, wallet, ring
+    def __init__(
+        self, url: str, wallet: WalletDouble, ring: Keyring, stop: asyncio.Event, task: asyncio.Task[None]
+    ) -> None:
+        self.url, self.wallet, self.ring, self.stop, self.task = url, wallet, ring, stop, task
 
     @property
     def port(self) -> int:
@@ -64,17 +69,19 @@ class Running:
 
 
 @asynccontextmanager
-async def serving(certificates: Certificates, *keys: ApiKey) -> AsyncIterator[Running]:
+async def serving(certificates: Certificates, *keys: ApiKey, **settings: Any) -> AsyncIterator[Running]:
     ring = Keyring(("@bank",))
     ring.replace({key.id: key for key in keys})
     wallet, metrics = WalletDouble(), Metrics()
     stop, url = asyncio.Event(), asyncio.get_running_loop().create_future()
     app = create_app(wallet, metrics=metrics, gate=Gate(metrics, ring))
     task = asyncio.create_task(
-        serve_http(app, "127.0.0.1", 0, stop=stop, on_listening=url.set_result, certificates=certificates)
+        serve_http(
+            app, "127.0.0.1", 0, stop=stop, on_listening=url.set_result, certificates=certificates, **settings
+        )
     )
     try:
-        yield Running(await asyncio.wait_for(url, ANSWER_S_MAX), wallet, ring)
+        yield Running(await asyncio.wait_for(url, ANSWER_S_MAX), wallet, ring, stop, task)
     finally:
         stop.set()
         await asyncio.wait_for(task, ANSWER_S_MAX)
@@ -101,7 +108,8 @@ def test_https_with_keys(authority: Authority, server: Pair) -> None:
             assert await running.curl() == "failed 60"  # an authority that curl does not know
             assert await running.curl(*bearer, "--tls-max", "1.1") == "failed 35"
             plain = running.url.replace("https", "http")
-            assert (await Running(plain, running.wallet, running.ring).curl(*bearer)).startswith("failed ")
+            others = (running.wallet, running.ring, running.stop, running.task)
+            assert (await Running(plain, *others).curl(*bearer)).startswith("failed ")
             assert len(running.wallet.calls) == 2
 
     uvloop.run(scenario())
@@ -271,6 +279,95 @@ def test_strangers_who_do_not_shake_hands_stop_nobody(authority: Authority, serv
             assert '"status":"success"' in await running.curl(*bearer)
             for _, writer in silent:
                 writer.transport.abort()
+
+    uvloop.run(scenario())
+
+
+#: Connects to a port many times, says so, and keeps silent connections until its input ends.
+STRANGERS = """
+import socket, sys
+held = []
+for _ in range(600):
+    try:
+        held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=5))
+    except OSError:
+        pass
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_g10_strangers_who_do_not_shake_hands_leave_descriptors(authority: Authority, server: Pair) -> None:
+    """G10: the last ones are the process's own. They were kept for a minute by whoever connected."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def scenario() -> None:
+        payer, shown = key("shop")
+        async with serving(Certificates(*server), payer) as running:
+            open_before = len(os.listdir("/proc/self/fd"))
+            limit = max(map(int, os.listdir("/proc/self/fd"))) + 110
+            kept = min(RESERVED_MAX, limit // RESERVED_PART)
+            strangers = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", STRANGERS, str(running.port)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            assert strangers.stdin is not None
+            assert strangers.stdout is not None
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+                assert await asyncio.wait_for(strangers.stdout.readline(), ANSWER_S_MAX) == b"held\n"
+                await asyncio.sleep(1)
+                assert max(map(int, os.listdir("/proc/self/fd"))) < limit - kept + 2
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+                strangers.stdin.close()
+                await strangers.wait()
+            bearer = ("--cacert", str(authority.cert), "-H", f"Authorization: Bearer {shown}")
+            assert '"status":"success"' in await running.curl(*bearer)
+            async with asyncio.timeout(ANSWER_S_MAX):
+                while len(os.listdir("/proc/self/fd")) > open_before + 5:
+                    await asyncio.sleep(0.05)
+
+    uvloop.run(scenario())
+
+
+def test_the_end_of_a_connection_is_no_warning(
+    authority: Authority, server: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each one that a client ended wrote a line into the log, that something has no effect when using ssl."""
+
+    async def scenario() -> None:
+        payer, shown = key("shop")
+        async with serving(Certificates(*server), payer) as running:
+            bearer = ("--cacert", str(authority.cert), "-H", f"Authorization: Bearer {shown}")
+            assert '"status":"success"' in await running.curl(*bearer)
+            await asyncio.sleep(0.1)
+
+    uvloop.run(scenario())
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+def test_who_has_connected_when_the_process_ends_is_answered_and_nobody_after(
+    authority: Authority, server: Pair
+) -> None:
+    async def scenario() -> None:
+        payer, shown = key("shop")
+        async with serving(Certificates(*server), payer, leave_seconds=0.3) as running:
+            context = ssl.create_default_context(cafile=authority.cert)
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=context)
+            running.stop.set()
+            await asyncio.sleep(0.05)
+            late = await asyncio.open_connection("127.0.0.1", running.port, ssl=context)
+            for reads, writes in ((reader, writer), late):
+                writes.write(request_bytes(BODY.encode(), f"Authorization: Bearer {shown}"))
+                answer = await asyncio.wait_for(reads.read(), ANSWER_S_MAX)
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                assert b"connection: close" in answer
+                writes.close()
+            await asyncio.wait_for(running.task, ANSWER_S_MAX)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", running.port, ssl=context)
 
     uvloop.run(scenario())
 
