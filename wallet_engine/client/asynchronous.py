@@ -13,7 +13,7 @@ from wallet_engine.client import calls, calls_events, calls_past
 from wallet_engine.client.calls import Call, Page, next_page
 from wallet_engine.client.gathering import Gatherer
 from wallet_engine.client.http import CONNECTIONS_MAX, LOST, UNREACHED, request_of, settings
-from wallet_engine.client.tries import DEADLINE_S, Done, Policy, Tries
+from wallet_engine.client.tries import DEADLINE_S, Done, Policy, Tries, now_s
 from wallet_engine.client.types import Hold
 from wallet_engine.client.types_events import Delivery, Event
 from wallet_engine.client.types_past import PastTransfer, Transaction
@@ -107,21 +107,21 @@ class AsyncWallet:
         return await self._send(call)
 
     async def _send(self, call: Call[T]) -> T:
-        clock = asyncio.get_running_loop().time
-        tries = Tries(call, self._policy, clock())
+        tries = Tries(call, self._policy, now_s())
         while True:
             try:
                 # The time-out of httpx covers each read only, and not the wait for a free connection.
-                async with asyncio.timeout(tries.left_s(clock())), self._free:
-                    response = await self._http.request(**request_of(call, tries.timeout_s(clock())))
+                async with asyncio.timeout(tries.left_s(now_s())), self._free:
+                    response = await self._http.request(**request_of(call, tries.timeout_s(now_s())))
             except LOST as error:
-                result: Done[T] | Any = tries.lost(error, clock(), unreached=isinstance(error, UNREACHED))
+                result: Done[T] | Any = tries.lost(error, now_s(), unreached=isinstance(error, UNREACHED))
             else:
-                result = tries.received(response.status_code, response.headers, response.content, clock())
+                result = tries.received(response.status_code, response.headers, response.content, now_s())
             if isinstance(result, Done):
                 value: T = result.value
                 return value
             await asyncio.sleep(result.wait_s)
+            tries.go_on(now_s())
 
     async def pages(self, path: str, field: str, **filters: str | int | None) -> AsyncIterator[Any]:
         """Iterate over all items of a listing that has no method here. The items are plain JSON values.

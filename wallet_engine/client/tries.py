@@ -9,6 +9,7 @@ time between 0 and a bound that doubles ("full jitter": Marc Brooker, "Exponenti
 
 import random
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -54,6 +55,15 @@ class Policy(NamedTuple):
     random: Callable[[], float] = random.random
 
 
+#: A clock that goes on while the machine sleeps; not every system has one.
+_CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def now_s() -> float:
+    """Seconds of the monotonic clock of all tries."""
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
+
+
 class Again(NamedTuple):
     """Try again after a wait."""
 
@@ -67,7 +77,7 @@ class Done(NamedTuple, Generic[T]):
 
 
 class Tries(Generic[T]):
-    """The tries of one call. `now_s` of each method: seconds of one monotonic clock."""
+    """The tries of one call. `now_s` of each method: seconds of one monotonic clock, as `now_s()` gives them."""
 
     def __init__(self, call: Call[T], policy: Policy, now_s: float) -> None:
         self._call = call
@@ -76,6 +86,8 @@ class Tries(Generic[T]):
         self._made = 0
         #: Whether a try may have done something.
         self._in_doubt = False
+        #: Why the last try was not enough.
+        self._error: WalletError | None = None
 
     def __repr__(self) -> str:
         return f"<Tries {self._call.method} {self._call.path} made={self._made}>"
@@ -154,7 +166,16 @@ class Tries(Generic[T]):
         last = self._made >= self._policy.tries_max or now_s + wait_s >= self._until_s
         if last or (self._call.once and error.status != 429):
             raise self._gave_up(error)
+        self._error = error
         return Again(wait_s)
+
+    def go_on(self, now_s: float) -> None:
+        """Call it after the wait. Raises the error of the last try if the deadline has passed meanwhile.
+
+        Then this process stood still, perhaps until the service had forgotten what an earlier try did.
+        """
+        if self._error is not None and now_s > self._until_s:
+            raise self._gave_up(self._error)
 
     def _gave_up(self, error: WalletError) -> WalletError:
         if not self._call.changes:

@@ -12,7 +12,7 @@ import httpx
 from wallet_engine.client import calls, calls_events, calls_past
 from wallet_engine.client.calls import Call, Page, next_page
 from wallet_engine.client.http import LOST, UNREACHED, request_of, settings
-from wallet_engine.client.tries import DEADLINE_S, Done, Policy, Tries
+from wallet_engine.client.tries import DEADLINE_S, Done, Policy, Tries, now_s
 from wallet_engine.client.types import Hold
 from wallet_engine.client.types_events import Delivery, Event
 from wallet_engine.client.types_past import PastTransfer, Transaction
@@ -89,19 +89,20 @@ class Wallet:
 
         Raises `errors.WalletError`.
         """
-        tries = Tries(call, self._policy, time.monotonic())
+        tries = Tries(call, self._policy, now_s())
         while True:
             try:
                 status, headers, body = self._answer(call, tries)
             except LOST as error:
                 unreached = isinstance(error, UNREACHED)
-                result: Done[T] | Any = tries.lost(error, time.monotonic(), unreached=unreached)
+                result: Done[T] | Any = tries.lost(error, now_s(), unreached=unreached)
             else:
-                result = tries.received(status, headers, body, time.monotonic())
+                result = tries.received(status, headers, body, now_s())
             if isinstance(result, Done):
                 value: T = result.value
                 return value
             time.sleep(result.wait_s)
+            tries.go_on(now_s())
 
     def _answer(self, call: Call[Any], tries: Tries[Any]) -> tuple[int, httpx.Headers, bytes]:
         """Send one try: (status, headers, body). Raises one of `LOST`.
@@ -109,13 +110,13 @@ class Wallet:
         The time-out of httpx covers each read only. So an answer that arrives byte by byte is cut off here, when
         the deadline of the call has passed.
         """
-        now_s = time.monotonic()
-        until_s = now_s + tries.left_s(now_s)
-        with self._http.stream(**request_of(call, tries.timeout_s(now_s))) as response:
+        began_s = now_s()
+        until_s = began_s + tries.left_s(began_s)
+        with self._http.stream(**request_of(call, tries.timeout_s(began_s))) as response:
             body = bytearray()
             for chunk in response.iter_bytes():
                 body += chunk
-                if time.monotonic() > until_s:
+                if now_s() > until_s:
                     raise httpx.ReadTimeout("the answer is not whole", request=response.request)
         return response.status_code, response.headers, bytes(body)
 

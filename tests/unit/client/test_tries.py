@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from wallet_engine import client
-from wallet_engine.client import AsyncWallet, InsufficientFunds, OutcomeUnknown, Wallet, wallet
+from wallet_engine.client import AsyncWallet, InsufficientFunds, OutcomeUnknown, Wallet, asynchronous, wallet
 from wallet_engine.client.calls import transfer
 from wallet_engine.client.http import CONNECTIONS_MAX
 from wallet_engine.client.tries import Again, Policy, Tries
@@ -269,6 +269,38 @@ def test_what_would_be_past_the_deadline_is_not_waited_for(waits: list[float]) -
     with connected(server, deadline_s=30) as made, pytest.raises(client.OutcomeUnknown):
         made.transfer("ann", "bob", 1, "USD")
     assert waits == []
+
+
+@pytest.mark.parametrize("looping", [False, True])
+def test_g4_who_stood_still_in_a_wait_does_not_try_again(
+    monkeypatch: pytest.MonkeyPatch, looping: bool
+) -> None:
+    """The service may have forgotten that an earlier try paid."""
+    clock_s = [1.0]
+
+    def stand_still(_: float) -> None:
+        clock_s[0] += 86_400.0
+
+    async def stand_still_too(wait_s: float) -> None:
+        stand_still(wait_s)
+
+    server = Scripted(httpx.ReadError("reset"), paid())
+    for module in (wallet, asynchronous):
+        monkeypatch.setattr(module, "now_s", lambda: clock_s[0])
+    monkeypatch.setattr(wallet.time, "sleep", stand_still)
+
+    async def loop() -> None:
+        async with AsyncWallet("http://wallet.test", transport=httpx.MockTransport(server)) as made:
+            monkeypatch.setattr(asynchronous.asyncio, "sleep", stand_still_too)
+            await made.transfer("ann", "bob", 1, "USD")
+
+    def blocking() -> None:
+        with connected(server) as made:
+            made.transfer("ann", "bob", 1, "USD")
+
+    with pytest.raises(OutcomeUnknown, match="reset"):
+        asyncio.run(loop()) if looping else blocking()
+    assert len(server.bodies) == 1
 
 
 def test_waits_are_random_below_a_bound_that_doubles() -> None:
