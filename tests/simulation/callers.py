@@ -19,7 +19,7 @@ from wallet_engine.domain.notes import note_of
 from wallet_engine.domain.refund_command import RefundCommand
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.routing.slots import partition_of
-from wallet_engine.service.api import RefundAnswer
+from wallet_engine.service.api import NO_MOST, LimitsCommand, RefundAnswer
 from wallet_engine.service.wallet import ClusterWallet
 
 CURRENCIES: Final = ("USD", "EUR")
@@ -170,8 +170,11 @@ class Callers:
         await self.open_with(account, self.cluster.profile.funds_minor, currency, limit)
 
     async def open_with(self, account: str, minor: int, currency: str, limit: int | None = None) -> None:
+        most = self._most() if self.cluster.profile.limits and self.rng.random() < 0.4 else None
         while True:
-            outcome = await self.ask(lambda w: w.open_account(account, currency, limit), lambda _: None)
+            outcome = await self.ask(
+                lambda w: w.open_account(account, currency, limit, max_balance_minor=most), lambda _: None
+            )
             if type(outcome) is tuple:
                 break
             await asyncio.sleep(0.05)
@@ -249,8 +252,20 @@ class Callers:
                 await self.refund_some()
             if self.cluster.profile.holds and rng.random() < 0.6:
                 await self.holders.some()
+            if self.cluster.profile.limits and rng.random() < 0.3:
+                await self.change_limits(rng.choice(self.accounts))
             if rng.random() < 0.3:
                 await asyncio.sleep(rng.random() * self.cluster.profile.pause_s)
+
+    def _most(self) -> int:
+        """A maximum balance that payments will reach."""
+        return int(self.cluster.profile.funds_minor * self.rng.uniform(1.0, 1.5))
+
+    async def change_limits(self, account: str) -> None:
+        most = NO_MOST if self.rng.random() < 0.3 else self._most()
+        overdraft = self.rng.choice((None, 500))  # never lower: who is below a lowered limit may stay there
+        command = LimitsCommand(account, "USD", overdraft, most)
+        await self.ask(lambda w: w.set_limits(command), lambda _: None)
 
     async def attempt(self, payment: Payment, tries: int) -> None:
         for _ in range(tries):

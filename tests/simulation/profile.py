@@ -79,6 +79,8 @@ class Profile:
     holds: bool = False
     #: Whether payers use ids that another payer has used before.
     shared_ids: bool = False
+    #: Whether some accounts have maximum balances, and callers change the limits of accounts.
+    limits: bool = False
     #: What each account begins with; payments are up to five times as much.
     funds_minor: int = 1_000
 
@@ -86,6 +88,11 @@ class Profile:
     def draw_all(seed: int) -> "Profile":
         """The same with holds, groups and refunds in every history."""
         return replace(Profile.draw(seed), holds=True, groups=True, refunds=True)
+
+    @staticmethod
+    def draw_limits(seed: int) -> "Profile":
+        """The same with limits that change."""
+        return replace(Profile.draw_all(seed), limits=True)
 
     @staticmethod
     def draw_late(seed: int) -> "Profile":

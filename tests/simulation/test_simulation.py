@@ -2,7 +2,7 @@
 
 `SIM_SEED=n` runs one seed and prints what happened in it; `SIM_SECONDS=n` sets the length of the soak, or
 `SIM_SEEDS=n` how many seeds it has, and `SIM_PROFILE` says how both draw their profiles: `draw`, `draw_all`,
-`draw_copies`, `draw_late`, `draw_overtaken`, `draw_moves`, `draw_together`,
+`draw_limits`, `draw_copies`, `draw_late`, `draw_overtaken`, `draw_moves`, `draw_together`,
 `draw_changed_copies` or `draw_outage`.
 """
 
@@ -72,6 +72,12 @@ def test_seeds_with_overtaken_recoveries(seeds: range) -> None:
 def test_seeds_with_holds_groups_and_refunds(seeds: range) -> None:
     """G1 to G9 where every history has holds, groups and refunds."""
     keep_every_guarantee(seeds, Profile.draw_all)
+
+
+@the_first(4, 40)
+def test_seeds_with_limits(seeds: range) -> None:
+    """G1 to G9 where accounts also have maximum balances, and their limits change."""
+    keep_every_guarantee(seeds, Profile.draw_limits)
 
 
 @the_first(2, 40)
