@@ -21,8 +21,6 @@ import pytest
 import redis
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from support.advice import run_advice
 from support.certificates import Authority
 from support.dev_process import DevCluster, admin_environment, admin_login, end, json_admin
@@ -166,8 +164,7 @@ def as_user(cluster: DevCluster, user: str | None, shown: Login | None = None) -
     entering = dataclasses.replace(
         shown or admin_login(cluster), user=user, password=None if user is None else file.read_text().strip()
     )
-    once = Retry(NoBackoff(), 0)  # redis-py would retry a refused login for seconds
-    return redis.Redis(host, port, protocol=2, retry=once, **entering.options())
+    return entering.client(host, port, 5.0, protocol=2)
 
 
 def test_redis_lets_in_its_users_alone(cluster: DevCluster) -> None:

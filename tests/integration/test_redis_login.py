@@ -256,6 +256,7 @@ class Doors:
     node: SecuredNode
     trusted: Login
     strangers: Path
+    authority: Authority
 
     def address(self, *, tls: bool) -> str:
         return f"127.0.0.1:{self.node.port if tls else self.node.plain_port}"
@@ -274,7 +275,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
         node.start_and_wait()
         slots = ["CLUSTER", "ADDSLOTSRANGE", 0, 16383]
         node.command(*slots)
-        yield Doors(node, trusted, strangers.cert)
+        yield Doors(node, trusted, strangers.cert, authority)
     finally:
         use(Login())
         node.kill()
@@ -333,6 +334,27 @@ def test_what_is_said_of_a_node_that_does_not_let_us_in(
     said = way(doors.address(tls=tls))
     assert obstacle in said
     assert Obstacle.SILENT not in said
+
+
+@pytest.mark.parametrize("way", [by_view, by_connection, by_wire])
+def test_only_the_given_authority_vouches_for_a_node(
+    doors: Doors, way: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The authorities of the system, which `SSL_CERT_FILE` names here, do not."""
+    assert doors.trusted.ca is not None
+    monkeypatch.setenv("SSL_CERT_FILE", str(doors.trusted.ca))
+    use(replace(doors.trusted, ca=doors.strangers))
+    assert Obstacle.TLS in way(doors.address(tls=True))
+
+
+@pytest.mark.parametrize("way", [by_view, by_connection, by_wire])
+def test_a_node_with_a_revoked_certificate_is_no_node(
+    doors: Doors, way: Callable[[str], str], tmp_path: Path
+) -> None:
+    believed = tmp_path / "ca.pem"
+    believed.write_bytes(doors.authority.cert.read_bytes() + doors.authority.revoking(doors.trusted.cert))
+    use(replace(doors.trusted, ca=believed))
+    assert Obstacle.TLS in way(doors.address(tls=True))
 
 
 @pytest.mark.parametrize("way", [by_view, by_wire])

@@ -1,8 +1,13 @@
 """A private certificate authority and certificates that it issues, made by `openssl`."""
 
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 
 class Pair(NamedTuple):
@@ -37,6 +42,18 @@ class Authority:
         self._openssl("req", "-x509", *subject, *extension, *signed, *self._new_key(pair.key), out=pair.cert)
         pair.key.chmod(0o600)
         return pair
+
+    def revoking(self, cert: Path) -> bytes:
+        """A list (PEM) that revokes a certificate of this authority."""
+        signer = x509.load_pem_x509_certificate(self.cert.read_bytes())
+        key = serialization.load_pem_private_key(self.pair.key.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        serial, now = x509.load_pem_x509_certificate(cert.read_bytes()).serial_number, datetime.now(UTC)
+        row = x509.RevokedCertificateBuilder(serial, now - timedelta(hours=1)).build()
+        made = x509.CertificateRevocationListBuilder(
+            signer.subject, now - timedelta(hours=1), now + timedelta(days=1)
+        ).add_revoked_certificate(row)
+        return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def _new_key(self, path: Path) -> list[str]:
         return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(path)]

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from wallet_engine.dev.binaries import RedisBinary
 from wallet_engine.dev.config_files import config_path
@@ -39,14 +37,7 @@ class RedisEndpoint:
 
     def client(self, timeout_s: float = COMMAND_S_MAX) -> redis.Redis:
         """A new connection for administration, without retries. The caller closes it."""
-        return redis.Redis(
-            host=self.host,
-            port=self.port,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            **login().options(),
-        )
+        return login().client(self.host, self.port, timeout_s)
 
     def command(self, *arguments: str | int, timeout_s: float = COMMAND_S_MAX) -> Any:
         """The answer to one command, over a new connection. Raises `redis.RedisError`.

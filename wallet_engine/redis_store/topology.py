@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
-from redis.retry import Retry
 
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError, text_of
@@ -51,16 +49,7 @@ class NodeView:
 def connect(address: str, *, timeout_s: float = _TIMEOUT_S) -> redis.Redis:
     """A redis-py client of one node for administration, with our login: no retries, text replies."""
     host, port = split_address(address)
-    return redis.Redis(
-        host=host,
-        port=port,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        decode_responses=True,
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        **login().options(),
-    )
+    return login().client(host, port, timeout_s, decode_responses=True, protocol=2)
 
 
 def parse_myself(address: str, cluster_nodes: str) -> NodeView:
