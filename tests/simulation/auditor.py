@@ -20,18 +20,18 @@ from wallet_engine.domain.columns import unpack
 from wallet_engine.domain.entry import EntryHeader, parse_entry
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.group_commands import GroupAnswer, GroupCommand
-from wallet_engine.domain.groups import parse_words
+from wallet_engine.domain.groups import Leg, parse_words
 from wallet_engine.domain.hold_commands import CaptureCommand, HoldCommand, IncreaseCommand
 from wallet_engine.domain.holds import CAPTURED, receiver_of
 from wallet_engine.domain.ids import TRANSIT, is_system
 from wallet_engine.domain.key_names import DUE, OPEN
 from wallet_engine.domain.limits import STRIPE_LIMB_MINOR
-from wallet_engine.domain.memory import PAYER_LENGTH
+from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.operation import Operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_state import CLOSED, WITNESSED, PartitionState, RedisImage, redis_image
 from wallet_engine.domain.outcomes import Outcome
-from wallet_engine.domain.returns import parse_evidence
+from wallet_engine.domain.returns import LEG, parse_evidence
 from wallet_engine.domain.transfer import TransferCommand
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script
@@ -91,7 +91,9 @@ class Auditor:
         self.answers: dict[tuple[str, str], Answer] = {}
         #: Refunds made, by payer and id, and how much of each original has gone back; minor units.
         self.refunded: dict[tuple[str, str], int] = {}
-        self.returned: dict[tuple[str, str], int] = {}
+        self.returned: dict[tuple[str, str] | str, int] = {}
+        #: Legs of paid groups, by the field under which refunds name them.
+        self.legs: dict[str, Leg] = {}
         self.groups = GroupBooks(world)
         self.holds = HoldBooks(world)
         #: Answers given: (from, transaction, body) -> outcome
@@ -282,6 +284,8 @@ class Auditor:
         for currency, minor in self.groups.took_place(partition, operation, said, outcome).items():
             self._in_flight[currency] = self._in_flight.get(currency, 0) + minor
         for leg in said.legs if outcome == "+" else ():
+            if operation.kind in "mg":
+                self.legs[f"{transfer_field(*key)}{LEG}{leg.idx}"] = leg
             for name in (leg.payer, leg.receiver, TRANSIT):
                 self._note_balance(partition, name, leg.currency, header.seq)
 
@@ -367,12 +371,19 @@ class Auditor:
         self._decided("x", key, operation.other, outcome, reference, header)
         if outcome != "+":
             return
-        original = (said.payer, said.transaction)
-        paid = self.answers.get(original)
+        original: tuple[str, str] | str = (said.payer, said.transaction)
         body = f"{operation.account} {said.amount_minor} {operation.currency}"
-        ended = paid and (paid.outcome if paid.debit is None else self.debits[paid.debit].ended)
-        if paid is None or paid.body != body or ended != "+":
-            self.world.violate(f"G1: refund of {original} as {body}, which is {paid}, {ended}")
+        if said.leg is not None:
+            original, leg = said.field, self.legs.get(said.field)
+            if leg is None or leg[2:] != (
+                said.payer,
+                operation.account,
+                said.amount_minor,
+                operation.currency,
+            ):
+                self.world.violate(f"G1: refund of leg {original} as {body}, which is {leg}")
+        else:
+            self._check_original((said.payer, said.transaction), body)
         minor = self.refunded[key] = operation.amount_minor
         self.returned[original] = self.returned.get(original, 0) + minor
         if self.returned[original] > said.amount_minor:
@@ -383,6 +394,12 @@ class Auditor:
                 key, said.payer, minor, operation.currency, self._ran_ms[header.nonce]
             )
             self._in_flight[operation.currency] = self._in_flight.get(operation.currency, 0) + minor
+
+    def _check_original(self, original: tuple[str, str], body: str) -> None:
+        paid = self.answers.get(original)
+        ended = paid and (paid.outcome if paid.debit is None else self.debits[paid.debit].ended)
+        if paid is None or paid.body != body or ended != "+":
+            self.world.violate(f"G1: refund of {original} as {body}, which is {paid}, {ended}")
 
     def _check_id_is_taken(self, refund: Operation, partition: int) -> None:
         """A system account refunds where its original is. First the home of the id must have kept the id for that."""
@@ -401,7 +418,7 @@ class Auditor:
         self._refunded(partition, part, operation.amount_minor)
         del self.refunded[operation.account, operation.id]
         for original in self.returned:
-            if original[1] == field[:-PAYER_LENGTH]:
+            if field in (original, transfer_field(*original) if type(original) is tuple else ""):
                 self.returned[original] -= operation.amount_minor
 
     def refund_answered(self, account: str, transaction: str, code: str) -> None:

@@ -337,10 +337,20 @@ class Callers:
         if self.refunds and rng.random() < 0.25:
             await self.refund_once(rng.choice(self.refunds))
             return
-        payment = rng.choice(paid[-12:])
+        payment, leg = rng.choice(paid[-12:]), None
         payer, _, minor, currency, transaction, *_ = payment.command
+        groups = [wanted for wanted in self.groups if wanted.answer == "+"]
+        if self.cluster.profile.legs_refunded and groups and rng.random() < 0.5:
+            command = rng.choice(groups[-6:]).command
+            leg = rng.randrange(len(command.transfers))
+            payment, payer, transaction = (
+                Payment(command.transfers[leg], answer="+"),
+                command.payer,
+                command.transaction,
+            )
+            _, _, minor, currency, *_ = payment.command
         amount = None if rng.random() < 0.4 else format_amount(rng.randint(1, minor), currency)
-        wanted = Refund(RefundCommand(payer, transaction, self.new_id("R"), amount), payment)
+        wanted = Refund(RefundCommand(payer, transaction, self.new_id("R"), amount, leg), payment)
         self.refunds.append(wanted)
         for _ in range(2):
             if await self.refund_once(wanted):
@@ -354,7 +364,7 @@ class Callers:
         command, of = wanted.command, wanted.of.command
 
         async def make(wallet: ClusterWallet) -> RefundAnswer:
-            original = await wallet.original(command.from_account, command.original, None)
+            original = await wallet.original(command.from_account, command.original, command.leg)
             return (
                 RefundAnswer(original)
                 if isinstance(original, str)

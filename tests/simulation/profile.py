@@ -81,6 +81,8 @@ class Profile:
     shared_ids: bool = False
     #: Whether some accounts have maximum balances, and callers change the limits of accounts.
     limits: bool = False
+    #: Whether callers also ask for refunds of the legs of groups.
+    legs_refunded: bool = False
     #: What each account begins with; payments are up to five times as much.
     funds_minor: int = 1_000
 
@@ -91,8 +93,8 @@ class Profile:
 
     @staticmethod
     def draw_limits(seed: int) -> "Profile":
-        """The same with limits that change."""
-        return replace(Profile.draw_all(seed), limits=True)
+        """The same with limits that change, and refunds of legs."""
+        return replace(Profile.draw_all(seed), limits=True, legs_refunded=True)
 
     @staticmethod
     def draw_late(seed: int) -> "Profile":
