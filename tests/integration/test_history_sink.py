@@ -17,7 +17,7 @@ from wallet_engine.admin.proof.history import HistoryVerdict, compare, read_rows
 from wallet_engine.app.webhooks import guarded_events
 from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import RULES, EntryHeader, parse_header
-from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.errors import ConfigError, Corruption
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.notes import note_of
@@ -427,6 +427,68 @@ def test_an_end_is_kept_when_its_transfer_is_made_anew_meanwhile(
     told = "SELECT type, counterparty, status FROM postings WHERE account = 'bob' AND delta > 0"
     assert [tuple(row.values()) for row in rows_of(url, told)] == [("transfer", "alice", "success")]
     assert rows_of(url, "SELECT FROM early_credits") == []
+
+
+def test_a_join_of_what_came_early_waits_for_a_rebuild_and_looks_again(url: str) -> None:
+    """It joined an early credit with a transfer that was being deleted: the rebuilt transfer was pending."""
+    chains = Chains()
+    opened = [
+        chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD"),
+        chains.add(1, "o - bob - 0 USD"),
+    ]
+    debit, credit = chains.add(0, f"d {T[1]} alice bob 200 USD"), chains.add(1, "c 0.2 bob 0 200 USD")
+
+    async def main() -> None:
+        sinks, other = [HistorySink(url), HistorySink(url)], await connect(url, "test")
+        for partition, sink in enumerate(sinks):
+            await sink.start()
+            await sink.positions([partition])
+        await sinks[0].take([opened[0]])
+        await sinks[0].flush()
+        await sinks[0].flush()  # it knows of no early credit now, and joins none
+        await sinks[1].take([opened[1], credit])
+        await sinks[1].flush()
+        await sinks[0].take([debit])
+        await sinks[0].flush()
+        await asyncio.sleep(0.5)
+        async with other.transaction():
+            await clear(other, [0])
+            joining = asyncio.create_task(sinks[1].flush())
+            await asyncio.wait((joining,), timeout=0.5)
+            assert not joining.done()
+        await joining
+        for sink in sinks:
+            await sink.close()
+        await other.close()
+
+    asyncio.run(main())
+    run(url, [opened[0], debit])
+    (transfer,) = rows_of(url, "SELECT status FROM transfers WHERE payer = 'alice'")
+    assert transfer["status"] == "success"
+    assert rows_of(url, "SELECT FROM early_credits") == []
+
+
+def test_what_is_made_anew_is_not_taken_for_damage(url: str) -> None:
+    """The sink said that an account was never opened, when its rows had just been deleted for a rebuild."""
+    chains = Chains()
+    opened = chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD")
+    run(url, [opened])
+    paid = chains.add(0, f"t {T[1]} alice @fees 200 USD")
+
+    async def main() -> None:
+        sink, other = HistorySink(url), await connect(url, "test")
+        await sink.start()
+        await sink.positions((0, 1))
+        await clear(other, [0])
+        with pytest.raises(TakenOver):
+            await sink.take([paid])
+        await sink.positions((0, 1))
+        with pytest.raises(Corruption, match="never opened"):
+            await sink.take([paid])
+        await sink.close()
+        await other.close()
+
+    asyncio.run(main())
 
 
 def test_who_was_overtaken_writes_nothing(url: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from wallet_engine.domain.entry import ZERO_NONCE
+from wallet_engine.history.database import NO_WRITES
 from wallet_engine.history.sink import SINK
 
 #: Credits in other partitions, of transfers that began in these: they wait until the transfers are rebuilt.
@@ -17,6 +18,7 @@ INSERT INTO early_credits SELECT * FROM back ON CONFLICT DO NOTHING
 """
 _TABLES: Final = (
     "postings",
+    "transfers",
     "groups",
     "holds",
     "accounts",
@@ -30,13 +32,12 @@ async def clear(connection: Any, partitions: Collection[int]) -> None:
     """Delete the rows of these partitions and set their positions to the beginning, in one transaction."""
     chosen = list(partitions)
     async with connection.transaction():
+        # What followers are writing about these transfers is committed, and set back too. Later they find none.
+        await connection.execute(NO_WRITES)
         await connection.execute(
             "UPDATE positions SET seq = 0, nonce = $3, at = 'epoch' WHERE sink = $1 AND partition = ANY($2)",
             *(SINK, chosen, ZERO_NONCE),
         )
-        # First of all: a process that is writing the end of one of these transfers has its row locked. After this, the
-        # credit that it writes with that end is committed, and set back; who comes later finds no such transfer.
-        await connection.execute("DELETE FROM transfers WHERE partition = ANY($1)", chosen)
         await connection.execute(_SET_BACK, chosen)
         for table in _TABLES:
             await connection.execute(f"DELETE FROM {table} WHERE partition = ANY($1)", chosen)

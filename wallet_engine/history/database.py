@@ -22,6 +22,10 @@ MONTHLY: Final = ("postings", "transfers", "groups")
 MONTHS_AHEAD: Final = 2
 #: Key of the advisory lock under which tables are made: "wallet" in ASCII.
 _LOCK: Final = 0x77616C6C6574
+#: For transactions that write rows of several partitions, and those that delete the rows of some: they exclude each
+#: other.
+WRITES: Final = f"SELECT pg_advisory_xact_lock_shared({_LOCK + 1})"
+NO_WRITES: Final = f"SELECT pg_advisory_xact_lock({_LOCK + 1})"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _migration_match = re.compile(r"([0-9]{4})\.sql\Z").match
 

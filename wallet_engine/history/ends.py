@@ -9,7 +9,7 @@ from msgspec import json
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.domain.ids import pack_transaction_id
 from wallet_engine.domain.notes import note_of
-from wallet_engine.history.database import ms_of, time_of
+from wallet_engine.history.database import WRITES, ms_of, time_of
 from wallet_engine.history.facts import PENDING, End, Facts, Origin, Posting, Transfer
 from wallet_engine.history.legs import MatchedLegs, settle_legs
 
@@ -17,7 +17,7 @@ from wallet_engine.history.legs import MatchedLegs, settle_legs
 PENDING_MAX: Final = 200_000
 #: Share of the time in which all early credits are looked at. After `history rebuild` of a partition, every credit that
 #: others got from it is early.
-LOOK_SHARE_MAX: Final = 0.05
+LOOK_SHARE_MAX: Final = 0.2
 
 _FIND: Final = """
 SELECT t.* FROM unnest($1::integer[], $2::bigint[], $3::smallint[]) AS u (partition, seq, idx)
@@ -228,14 +228,18 @@ class Ends:
         self._early_legs = self._early_legs or matched.legs.unknown
         begun = matched.open if self._early_credits else []
         if begun:
-            await connection.execute(_SETTLE_THESE, *([o[field] for o in begun] for field in range(3)))
+            async with connection.transaction():
+                await connection.execute(WRITES)
+                await connection.execute(_SETTLE_THESE, *([o[field] for o in begun] for field in range(3)))
         await self.settle_early(connection)
 
     async def settle_early(self, connection: Any) -> None:
         """Complete early credits and legs whose transfer has arrived, also by another process."""
         began_s = time.monotonic()
         if self._early_credits and began_s >= self._look_s:
-            await connection.execute(_SETTLE)
+            async with connection.transaction():
+                await connection.execute(WRITES)
+                await connection.execute(_SETTLE)
             self._early_credits = await connection.fetchval("SELECT EXISTS (SELECT FROM early_credits)")
             ended_s = time.monotonic()
             self._look_s = ended_s + (ended_s - began_s) / LOOK_SHARE_MAX

@@ -20,9 +20,11 @@ from operator import itemgetter
 from typing import Any, Final
 
 from wallet_engine.domain.entry import ZERO_NONCE, Entry
+from wallet_engine.domain.errors import Corruption
 from wallet_engine.history.book import Wanted
 from wallet_engine.history.books import RECORDS_MAX, Books
 from wallet_engine.history.database import (
+    WRITES,
     HistoryUnavailable,
     check_version,
     make_months,
@@ -61,6 +63,11 @@ WHERE p.sink = $1 AND p.partition = u.partition AND p.seq = u.before
 _CAUGHT_UP: Final = """
 UPDATE positions AS p SET at = greatest(p.at, $4) FROM unnest($2::integer[], $3::bigint[]) AS u (partition, seq)
 WHERE p.sink = $1 AND p.partition = u.partition AND p.seq = u.seq
+"""
+_THERE: Final = """
+SELECT count(*) FROM positions AS p
+JOIN unnest($2::integer[], $3::bigint[]) AS u (partition, seq) ON p.partition = u.partition AND p.seq = u.seq
+WHERE p.sink = $1
 """
 #: A write whose commit waits for the disk, and so for all earlier commits.
 _TO_DISK: Final = "UPDATE positions SET at = at WHERE sink = $1 AND partition = $2"
@@ -185,15 +192,29 @@ class HistorySink:
             await self._written()  # the batch being written may contain what is needed
             await self._open.ask(self._books.fill(self._open.connection, lacking))
         facts = Facts()
-        async for piece in in_pieces(entries, lambda item: len(item[1].operations)):
-            for partition, entry in piece:
-                fold(partition, entry, self._books.of(partition), facts)
+        try:
+            async for piece in in_pieces(entries, lambda item: len(item[1].operations)):
+                for partition, entry in piece:
+                    fold(partition, entry, self._books.of(partition), facts)
+        except Corruption:
+            await self._written()
+            await self._check_positions()
+            raise
         matched = await self._match(facts)
         postings, transfers = await _rows(facts, matched)
         moments = {item.header.time_ms for item in batch}
         made = _Batch(facts, matched, postings, transfers, self._advance(batch), moments)
         await self._written()
         self._writing = asyncio.create_task(self._write(self._open.connection, made))
+
+    async def _check_positions(self) -> None:
+        """Raises `TakenOver` when the tables are not where they were: what a book lacks may be gone from them."""
+        seqs = list(self._positions), [at.seq for at in self._positions.values()]
+        asking = self._open.connection.fetchval(_THERE, SINK, *seqs)
+        if await self._open.ask(asking) != len(self._positions):
+            raise TakenOver(
+                "another process has written what follows, or it is made anew: positions are read again"
+            )
 
     async def _match(self, facts: Facts) -> Matched:
         """Match what ends in the batch with its beginning."""
@@ -262,6 +283,7 @@ class HistorySink:
         async with connection.transaction():
             if not to_disk:
                 await connection.execute("SET LOCAL synchronous_commit = off")
+            await connection.execute(WRITES)
             moved = await connection.execute(_ADVANCE, SINK, *map(list, zip(*batch.advance, strict=True)))
             if moved != f"UPDATE {len(batch.advance)}":
                 raise TakenOver("another process has written what follows: positions are read anew")
