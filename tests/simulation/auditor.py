@@ -374,7 +374,8 @@ class Auditor:
         original: tuple[str, str] | str = (said.payer, said.transaction)
         body = f"{operation.account} {said.amount_minor} {operation.currency}"
         if said.leg is not None:
-            original, leg = said.field, self.legs.get(said.field)
+            # A group that all have forgotten may be paid again, and each time is another original.
+            original, leg = f"{said.field}@{said.place}", self.legs.get(said.field)
             if leg is None or leg[2:] != (
                 said.payer,
                 operation.account,
@@ -414,11 +415,13 @@ class Auditor:
 
     def _took_back(self, partition: int, operation: Operation) -> None:
         """A refund was undone."""
-        part, field, *_ = operation.other.split("|")
+        part, field, place = operation.other.split("|")
         self._refunded(partition, part, operation.amount_minor)
         del self.refunded[operation.account, operation.id]
         for original in self.returned:
-            if field in (original, transfer_field(*original) if type(original) is tuple else ""):
+            if original == f"{field}@{place}" or (
+                type(original) is tuple and transfer_field(*original) == field
+            ):
                 self.returned[original] -= operation.amount_minor
 
     def refund_answered(self, account: str, transaction: str, code: str) -> None:
