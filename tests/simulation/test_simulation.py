@@ -36,11 +36,15 @@ def test_one_seed() -> None:
     print(run_seed(seed, _profile()(seed), trace=True))
 
 
+#: On a machine that does other work too, some of these take minutes.
+_OF_THE_SOAK = (pytest.mark.soak, pytest.mark.timeout(1200))
+
+
 def the_first(few: int, more: int) -> Any:
     """Seeds from 1 on: so many in the suite, and the seeds after them in the soak."""
     return pytest.mark.parametrize(
         "seeds",
-        [range(1, few + 1), pytest.param(range(few + 1, more + 1), marks=pytest.mark.soak)],
+        [range(1, few + 1), pytest.param(range(few + 1, more + 1), marks=_OF_THE_SOAK)],
         ids=["few", "more"],
     )
 
