@@ -240,7 +240,7 @@ class Disturbed:
         connection = await connect(self._url, "test")
         try:
             for _ in range(DISTURBANCES):
-                await asyncio.sleep(0.05 * self._chance.random())
+                await asyncio.sleep(0.4 * self._chance.random())
                 if self._chance.random() < 0.5:
                     partition = self._chance.randrange(PARTITIONS)
                     self._owners[partition] = 1 - self._owners[partition]
