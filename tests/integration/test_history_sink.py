@@ -25,7 +25,7 @@ from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_rules import decide_operations
 from wallet_engine.domain.oracle_state import PartitionState
-from wallet_engine.history import books, ends, legs, reader, rows
+from wallet_engine.history import books, ends, legs, reader, rows, session
 from wallet_engine.history import sink as sink_module
 from wallet_engine.history.clearing import clear
 from wallet_engine.history.database import (
@@ -466,6 +466,37 @@ def test_a_join_of_what_came_early_waits_for_a_rebuild_and_looks_again(url: str)
     (transfer,) = rows_of(url, "SELECT status FROM transfers WHERE payer = 'alice'")
     assert transfer["status"] == "success"
     assert rows_of(url, "SELECT FROM early_credits") == []
+
+
+def test_g9_who_stops_in_the_middle_of_a_write_keeps_no_other_waiting(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was stopped kept its locks: no other could take over its partitions, and no rebuild began."""
+    monkeypatch.setattr(session, "IDLE_S_MAX", 1.0)
+    chains = Chains()
+    first = chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD")
+    stopped = asyncio.Event()
+
+    async def stop(*_: Any) -> None:
+        stopped.set()
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        slow, other = HistorySink(url), await connect(url, "test")
+        await slow.start()
+        await slow.positions((0, 1))
+        with monkeypatch.context() as patched:
+            patched.setattr(Matched, "write", stop)
+            await slow.take([first])
+            await stopped.wait()
+        async with asyncio.timeout(20):
+            await clear(other, [0])
+        await slow.close()
+        await other.close()
+
+    asyncio.run(main())
+    run(url, [first])
+    assert len(rows_of(url, "SELECT FROM postings WHERE account = 'alice'")) == 2
 
 
 def test_what_is_made_anew_is_not_taken_for_damage(url: str) -> None:

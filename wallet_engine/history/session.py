@@ -27,6 +27,9 @@ Check = Callable[[Any], Awaitable[None]]
 LOST_S_MAX: Final = 1.0
 #: Maximum time of a follower's write: during a rebuild it waits for locks.
 WRITE_S_MAX: Final = 60.0
+#: How long the server keeps the transaction of a follower that stands still between two statements: others wait for its
+#: locks.
+IDLE_S_MAX: Final = 30.0
 #: How long a pool waits for a connection, and for the answer to a trivial query.
 ALIVE_S_MAX: Final = 2.0
 #: A server that answered within this time counts as alive.
@@ -58,7 +61,8 @@ class Session:
     @classmethod
     async def open(cls, url: str, name: str, *, by_key: bool = False) -> Self:
         """`by_key`: see `database.BY_KEY`. Raises `HistoryUnavailable`, and `ConfigError` for a server too old."""
-        return cls(await connect(url, name, BY_KEY if by_key else {}))
+        ends = {"idle_in_transaction_session_timeout": f"{IDLE_S_MAX * 1000:.0f}ms"}
+        return cls(await connect(url, name, {**(BY_KEY if by_key else {}), **ends}))
 
     def __repr__(self) -> str:
         return f"<Session {'lost' if self._lost.done() else 'open'}>"
