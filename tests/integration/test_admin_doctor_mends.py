@@ -3,7 +3,9 @@
 `tests/unit/admin/test_mends.py` checks all commands that exist; `support/advice.py` says which test runs which.
 """
 
+import contextlib
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import chdir, closing
@@ -22,9 +24,11 @@ from support.stopped import stopped
 from support.wallet_api import WalletApi
 from unit.admin.made import admin, answer, refusal
 
+from wallet_engine.admin.verbs import replace_node
 from wallet_engine.dev.ports import free_port
 from wallet_engine.dev.redis_node import RedisNode
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.membership import ids_at
 from wallet_engine.redis_store.topology import connect, slot_owners
 from wallet_engine.routing.directory import JOURNALS, MAP, SERVICES, SHARDS
 from wallet_engine.routing.model import Shard
@@ -455,6 +459,42 @@ def test_nodes(ward: Ward, new_node: RedisNode) -> None:
         client.execute_command("FLUSHALL" if is_primary(client) else "PING")
         client.execute_command("CLUSTER", "RESET", "HARD")
     answer("replace-node", new_node.address, replica["address"], *ward.flags, "--yes")
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_replacement_that_was_interrupted(
+    ward: Ward, new_node: RedisNode, monkeypatch: pytest.MonkeyPatch, dead: bool
+) -> None:
+    """It ended after the directory was changed: the old node is still a replica, and Redis could elect it."""
+    shard = ward.shards["s1"]
+    primary, replica = shard.primary(), shard.replica()
+    old, new = replica["address"], new_node.address
+    again = ("replace-node", old, new, *ward.flags, "--yes")
+    with supervisor_sleeps(ward.cluster):
+        with monkeypatch.context() as patched:
+            patched.setattr(replace_node, "leave", lambda _: sys.exit(137))
+            cut = admin(*again)
+            assert cut.exit_code == 137, cut.output
+        said = f"{old} is a replica of shard s1 and not in its list: Redis may elect it"
+        found = ward.finding("strangers", said)
+        assert "no shard has a node" in refusal(
+            admin("replace-node", "127.0.0.1:1", new, *ward.flags, "--yes")
+        )
+        other = ward.shards["s2"].replica()["address"]
+        assert "stands in shard" in refusal(admin("replace-node", other, new, *ward.flags, "--yes"))
+        with stopped(replica) if dead else contextlib.nullcontext():
+            if dead:
+                answer(*again)
+            else:
+                ward.run(found)
+            assert ids_at(old, primary["address"]) == []
+            assert not any(f["check"] == "strangers" for f in ward.findings())
+        assert "no shard has a node" in refusal(admin(*again))
+        with closing(connect(old)) as client:
+            client.execute_command("CLUSTER", "RESET", "HARD")
+            if is_primary(client):
+                client.execute_command("FLUSHALL")
+    answer("replace-node", new, old, *ward.flags, "--yes")
 
 
 def is_primary(client: redis.Redis) -> bool:

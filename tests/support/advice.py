@@ -101,6 +101,7 @@ RUN_BY: Final = {
         "strangers",
         "wallet-admin backup && wallet-admin restore --replace --shard",
     ): f"{_MENDS}a_stranger_with_slots",
+    ("strangers", "wallet-admin replace-node"): f"{_MENDS}a_replacement_that_was_interrupted[False]",
 }
 
 #: Verbs of `wallet-admin` that have verbs of their own.

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.redis_store.greeting import hindrance_at
-from wallet_engine.redis_store.topology import ask_settings, connect, parse_myself
+from wallet_engine.redis_store.topology import ask_settings, connect, parse_myself, slot_owners
 
 #: The setting for how a node drops the keys of slots that it loses.
 LAZY_DROP: Final = "lazyfree-lazy-server-del"
@@ -113,11 +113,7 @@ def ids_at(address: str, member: str) -> list[str]:
 
     Raises `ConfigError` when the member does not answer.
     """
-    try:
-        with closing(connect(member)) as client:
-            text = _said(client, "CLUSTER", "NODES")
-    except (RedisError, OSError) as error:
-        raise ConfigError(f"Redis at {member} {hindrance_at(member, error).text}") from None
+    text = _nodes(member)
     host, port = split_address(address)
     hosts = {host}
     with suppress(OSError):
@@ -129,6 +125,19 @@ def ids_at(address: str, member: str) -> list[str]:
         if at == str(port) and not hosts.isdisjoint((ip, where.partition(",")[2])):
             ids.append(node_id)
     return ids
+
+
+def own_slots(node_ids: Iterable[str], member: str) -> bool:
+    """Whether a member believes that one of the nodes owns slots. Raises `ConfigError` when it does not answer."""
+    return not set(node_ids).isdisjoint(slot_owners(_nodes(member))[0].values())
+
+
+def _nodes(member: str) -> str:
+    try:
+        with closing(connect(member)) as client:
+            return _said(client, "CLUSTER", "NODES")
+    except (RedisError, OSError) as error:
+        raise ConfigError(f"Redis at {member} {hindrance_at(member, error).text}") from None
 
 
 def leave(address: str) -> None:

@@ -49,11 +49,12 @@ SETTINGS = {
 
 
 def nodes_text(*lines: str) -> str:
-    """The text of `CLUSTER NODES`, from lines "id role slots"."""
+    """The text of `CLUSTER NODES`, from lines "id role slots"; a role may be `slave:id of its primary`."""
     places = {"one": ONE, "two": TWO, "copy": COPY}
     words = (line.split(" ", 2) for line in lines)
     return "\n".join(
-        f"{w[0]} {places.get(w[0], 'h9:9')}@1 {w[1]} - 0 0 1 connected {w[2] if len(w) > 2 else ''}".rstrip()
+        f"{w[0]} {places.get(w[0], 'h9:9')}@1 {' '.join([*w[1].split(':'), '-'][:2])} 0 0 1 connected "
+        f"{w[2] if len(w) > 2 else ''}".rstrip()
         for w in words
     )
 
@@ -329,6 +330,16 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         "stranger",
         every_view("one master 0-4 6-8191", *KNOWN[1:], "new master 5"),
         ("strangers", "warning", "h9:9 owns slots 5", "restore NOW.json --replace --shard NAME=h9:9"),
+    ),
+    (
+        "replica of nobody",
+        every_view(*KNOWN, "new slave:one"),
+        (
+            "strangers",
+            "warning",
+            "h9:9 is a replica of shard s1 and not in its list",
+            f"wallet-admin replace-node h9:9 {COPY}",
+        ),
     ),
     (
         "eviction",
@@ -840,6 +851,17 @@ def test_a_primary_that_does_not_answer_here_is_no_stranger() -> None:
     found = {one.check for one in find(replace(facts, nodes=without))}
     assert "nodes" in found
     assert "strangers" not in found
+
+
+@pytest.mark.parametrize("silent", [ONE, COPY])
+def test_a_replica_is_no_stranger_while_a_node_of_its_shard_does_not_answer(silent: str) -> None:
+    facts = state(silent, trouble="is silent", view=None)(every_view(*KNOWN, "new slave:one")(healthy()))
+    assert not [one for one in find(facts) if one.check == "strangers"]
+
+
+@pytest.mark.parametrize("flag", ["fail", "noaddr", "handshake"])
+def test_a_replica_that_is_not_there_is_no_stranger(flag: str) -> None:
+    assert find(every_view(*KNOWN, f"new slave,{flag}:one")(healthy())) == []
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def _place(words: Sequence[str]) -> str:
 
 
 def strangers(facts: Facts) -> Iterator[Finding]:
-    """every Redis primary with slots is in the directory"""
+    """every Redis primary with slots is in the directory, and so is every replica of a shard"""
     known = shards_by_id(facts.survey.shards)
     silent = {state.shard.name for state in facts.survey.shards if state.primary is None}
     lines = [line.split(" ") for node in facts.nodes.values() for line in node.cluster_nodes.splitlines()]
@@ -154,6 +154,36 @@ def strangers(facts: Facts) -> Iterator[Finding]:
         what = f"{address} owns slots {' '.join(words[8:12])} and belongs to no shard"
         said = "if it is a shard of this cluster; if not, take its slots back as the findings about slots say"
         mend = Mend(written_anew("--shard", f"NAME={address}"), said)
+        yield Finding("strangers", "warning", what, mend)
+    yield from _strange_replicas(facts, lines)
+
+
+def _strange_replicas(facts: Facts, lines: Sequence[list[str]]) -> Iterator[Finding]:
+    """Replicas of our primaries that the directory lacks, of shards whose own nodes all answer.
+
+    Redis may elect one. Nobody would find the shard's primary then.
+    """
+    ours = {
+        node.view.node_id: state
+        for state in facts.survey.shards
+        for node in state.nodes
+        if node.view is not None
+    }
+    gone = ("fail", "noaddr", "handshake")
+    replicas = {
+        words[0]: words
+        for words in lines
+        if "slave" in words[2] and not any(flag in words[2] for flag in gone)
+    }
+    for node_id, words in replicas.items():
+        state = ours.get(words[3])
+        if node_id in ours or state is None or any(node.view is None for node in state.nodes):
+            continue
+        address = _place(words)
+        member = next((node for node in state.nodes if node is not state.primary), state.nodes[0])
+        what = f"{address} is a replica of shard {state.shard.name} and not in its list: Redis may elect it"
+        said = "forgets it; but if a replace-node to it was interrupted, give that again"
+        mend = Mend(wallet_admin("replace-node", address, member.address), said)
         yield Finding("strangers", "warning", what, mend)
 
 

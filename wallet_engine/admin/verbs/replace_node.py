@@ -20,6 +20,7 @@ from wallet_engine.redis_store.membership import (
     ids_at,
     leave,
     meet,
+    own_slots,
 )
 from wallet_engine.redis_store.topology import NodeView, check_settings
 from wallet_engine.routing.directory import Directory
@@ -63,7 +64,8 @@ def replace_node(session: Session, old: str, new: str) -> None:
         shards = directory.shards()
         shard = next((shard for shard in shards.values() if old in shard.nodes), None)
         if shard is None:
-            raise ConfigError(f"no shard has a node {old}: see wallet-admin shards")
+            _finish(session, directory, old, new)
+            return
         changed = replace(shard, nodes=tuple(new if node == old else node for node in shard.nodes))
         by_name([changed, *(other for other in shards.values() if other.name != shard.name)])
         seen = look_at_all(address for each in shards.values() for address in each.nodes)
@@ -93,6 +95,46 @@ def replace_node(session: Session, old: str, new: str) -> None:
     session.answer(
         {"replaced": document, "nodes_not_told": untold},
         lambda console: console.print(f"{new} is a replica of {primary.address}; {old} is forgotten"),
+    )
+
+
+def _finish(session: Session, directory: Directory, old: str, new: str) -> None:
+    """Forget OLD, a node of no shard: NEW took its place before the command was interrupted.
+
+    Raises `ConfigError` when there is nothing to finish, or when Redis knows OLD as the owner of slots.
+    """
+    shards = directory.shards()
+    seen = look_at_all(address for each in shards.values() for address in each.nodes)
+    shard = next((each for each in shards.values() if new in each.nodes), None)
+    ours: set[str] = set()
+    before: list[str] = []
+    primary = None if shard is None else _primary(shard, seen)
+    if primary is not None:
+        for address, node in seen.items():
+            ours.update(ids_at(address, primary.address) if node.view is None else (node.view.node_id,))
+        before = [node_id for node_id in ids_at(old, primary.address) if node_id not in ours]
+    if shard is None or primary is None or not before:
+        raise ConfigError(f"no shard has a node {old}: see wallet-admin shards")
+    if own_slots(before, primary.address):
+        raise ConfigError(f"{old} owns slots, and may hold the money in them: see wallet-admin doctor")
+    document = {"shard": shard.name, "old": old, "new": new, "primary": primary.address}
+    plan = Plan(
+        f"forget node {old}, in whose place {new} is in shard {shard.name}",
+        document,
+        lambda console: console.print(
+            f"shard {shard.name}: {new} is there; {old} is in no shard and is forgotten", style="bold"
+        ),
+        destroys=True,
+    )
+    if not session.agreed(plan):
+        return
+    with session.change(directory, plan):
+        with suppress(RedisError, OSError):
+            leave(old)
+        untold = forget(before, [address for address, node in seen.items() if node.reachable])
+    session.answer(
+        {"replaced": document, "nodes_not_told": untold},
+        lambda console: console.print(f"{old} is forgotten"),
     )
 
 
