@@ -75,10 +75,10 @@ class Crowd:
 
     @property
     def accepts_all(self) -> bool:
-        """Whether `open` accepts all connections, and no server of the event loop may."""
+        """Whether `begin` accepts all connections, and no server of the event loop may."""
         return self._context is not None
 
-    def open(self, **words: Any) -> None:
+    def begin(self, **words: Any) -> None:
         """Accept all connections from now on. `words`: the arguments with which a server would call the factory."""
         self._prepared = partial(self._make, **words)
         self._go_on()

@@ -118,7 +118,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._crowd.accepts_all:
-            self._crowd.open(
+            self._crowd.begin(
                 config=self.config, server_state=self.server_state, app_state=self.lifespan.state
             )
         self.listening.set()
