@@ -116,13 +116,16 @@ class FeedServer:
 
     def rest_s(self) -> float:
         """Seconds until bytes may be sent again; 0 without payments."""
-        now_s = asyncio.get_running_loop().time()
-        return max(0.0, self._free_s - now_s) if now_s < self._news_s + PAYMENTS_S else 0.0
+        return max(0.0, self._free_s - asyncio.get_running_loop().time()) if self._paying else 0.0
 
     def given(self, count: int) -> None:
-        """Count bytes that were sent to a follower."""
+        """Count bytes that were sent to a follower during payments: those of before need no rest now."""
         now_s = asyncio.get_running_loop().time()
-        self._free_s = max(now_s, self._free_s) + count / BESIDE_BYTES_PER_S_MAX
+        self._free_s = max(now_s, self._free_s) + count / BESIDE_BYTES_PER_S_MAX if self._paying else now_s
+
+    @property
+    def _paying(self) -> bool:
+        return asyncio.get_running_loop().time() < self._news_s + PAYMENTS_S
 
 
 class FeedSession:

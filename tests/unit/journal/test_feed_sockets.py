@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from unit.journal.samples import append, entry, nonce
@@ -436,5 +437,33 @@ def test_g10_beside_payments_followers_are_given_a_share(
             assert took_s > 0.5
         else:
             assert not any(rests)
+
+    run(test)
+
+
+def test_g9_what_followers_got_before_payments_costs_them_no_rest() -> None:
+    """A rebuild without payments may be given gigabytes. Counted as debt, they would keep all followers waiting for
+    minutes once somebody pays.
+    """
+
+    class Paid:
+        seq = 0
+
+        def partitions(self) -> list[int]:
+            return [0]
+
+        def durable_seq(self, partition: int) -> int:
+            return self.seq
+
+    async def test() -> None:
+        paid = Paid()
+        server = FeedServer(cast(Any, paid))
+        server.given(100 * feed_server.BESIDE_BYTES_PER_S_MAX)
+        assert server.rest_s() == 0
+        paid.seq = 1
+        await server.look()
+        assert server.rest_s() == 0
+        server.given(2 * feed_server.BESIDE_BYTES_PER_S_MAX)
+        assert 1 < server.rest_s() <= 2
 
     run(test)
