@@ -104,6 +104,10 @@ class Past:
                 if time.monotonic() > deadline:
                     raise
 
+    async def settle(self) -> None:
+        """Let PostgreSQL do now what it does by itself in the minute after many rows were written."""
+        await self.ask(lambda c: c.execute("VACUUM (ANALYZE)", timeout=None))
+
     async def size(self) -> int:
         return int(await self.ask(lambda c: c.fetchval("SELECT pg_database_size(current_database())")))
 

@@ -72,6 +72,7 @@ def history(
         past = Past(cluster)
         try:
             found = await growth_and_rebuild(bench, cluster, prepared, past, transfers)
+            await past.settle()
             found |= await lag(bench, cluster, prepared, past, rate, batch, seconds)
             found |= await listing(bench, cluster, past, rows)
         finally:
