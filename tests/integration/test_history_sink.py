@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -1108,3 +1109,30 @@ def test_a_refusal_before_an_account_was_opened_is_never_on_it(url: str, at_once
     found = rows_of(url, "SELECT seq, status FROM postings WHERE account = 'alice' ORDER BY seq")
     assert [tuple(row.values()) for row in found] == [(2, "success"), (3, "declined")]
     assert rows_of(url, "SELECT count(*) FROM transfers WHERE status = 'declined'") == [{"count": 3}]
+
+
+def test_a_page_of_a_long_account_reads_no_more_than_the_page(url: str) -> None:
+    """PostgreSQL's plan for all accounts sorted every row of the one with many, once it knew that most have few."""
+    chains = Chains()
+    run(url, [chains.add(0, f"o - {HERE} - 0 USD")])
+    fill = """
+    INSERT INTO postings (at, seq, delta, amount, balance, held, pending, origin_seq, origin_partition, partition,
+        idx, sub, origin_idx, leg, transaction_id, account, currency, type, status, counterparty)
+    SELECT timestamptz '2026-11-21' + n * interval '1 ms', n, 1, 1, n, 0, 0, n, 0, 0, 0, 0, 0, 0, gen_random_uuid(),
+        CASE WHEN n % 2 = 0 THEN $1 ELSE 'once-' || n END, 'USD', 'transfer', 'success', 'somebody'
+    FROM generate_series(1, 40000) AS n
+    """
+    asked(url, lambda c: c.execute(fill, HERE))
+    asked(url, lambda c: c.execute("ANALYZE postings"))
+    rows = "SELECT sum(idx_tup_fetch + seq_tup_read)::bigint FROM pg_stat_user_tables WHERE relname LIKE 'postings%'"
+
+    async def listed(reader: HistoryReader) -> None:
+        for _ in range(12):
+            page = await reader.transactions(Listing(HERE, types=TYPES), ())
+            assert page is not None
+            assert len(page.rows) == 50
+
+    before = asked(url, lambda c: c.fetchval(rows))
+    asyncio.run(told(url, listed))
+    time.sleep(1)  # until the session that ended has told its numbers
+    assert 12 * 50 <= asked(url, lambda c: c.fetchval(rows)) - before < 12 * 100

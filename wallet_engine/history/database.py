@@ -36,6 +36,10 @@ BY_KEY: Final = MappingProxyType(
     {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 )
 
+#: Settings of a session that reads pages of long listings: they force a walk along an index in its order. Otherwise the
+#: planner takes every account for one with few rows, once it has a plan for all, and sorts a million to show fifty.
+IN_ORDER: Final = MappingProxyType({"enable_bitmapscan": "off", "enable_sort": "off"})
+
 #: The exceptions that mean that PostgreSQL does not answer.
 #: The driver raises the last one when a connection is lost between two steps of one call.
 FAILURES: Final = (

@@ -371,6 +371,7 @@ class HistoryReader:
                         "wallet-engine serve",
                         size_max=CONNECTIONS_MAX,
                         answer_s_max=ANSWER_S_MAX,
+                        in_order=True,
                         check=check_version,
                     )
         return self._pool

@@ -16,7 +16,7 @@ from typing import Any, Final, Self, TypeVar
 import asyncpg
 
 from wallet_engine.domain.errors import ConfigError
-from wallet_engine.history.database import BY_KEY, HistoryUnavailable, as_outage, connect, settings
+from wallet_engine.history.database import BY_KEY, IN_ORDER, HistoryUnavailable, as_outage, connect, settings
 
 T = TypeVar("T")
 
@@ -123,10 +123,11 @@ class Pool:
         size_max: int,
         answer_s_max: float,
         quick_commits: bool = False,
+        in_order: bool = False,
         check: Check | None = None,
     ) -> Self:
-        """Does not connect yet. With `quick_commits` a commit need not wait for the disk. A database that
-        does not pass `check` gets no query, and raises `HistoryUnavailable`.
+        """Does not connect yet. With `quick_commits` a commit need not wait for the disk. `in_order`: see
+        `database.IN_ORDER`. A database that does not pass `check` gets no query, and raises `HistoryUnavailable`.
         """
         quick = {"synchronous_commit": "off"} if quick_commits else {}
         return cls(
@@ -137,7 +138,7 @@ class Pool:
                 timeout=ALIVE_S_MAX,
                 command_timeout=answer_s_max,
                 reset=_leave,
-                server_settings={**settings(name), **quick},
+                server_settings={**settings(name), **quick, **(IN_ORDER if in_order else {})},
             ),
             check,
         )
