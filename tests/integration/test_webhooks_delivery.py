@@ -309,6 +309,40 @@ async def test_deliveries_that_ended_long_ago_are_forgotten(
     ]
 
 
+async def test_a_page_of_deliveries_reads_no_more_than_the_page(pool: Any) -> None:
+    """PostgreSQL's plan for all endpoints read the deliveries of all of them to find those of one."""
+    few, many = [(await WebhookStore(pool).create(endpoint("https://shop.example/"))).webhook_id for _ in "ab"]
+    fill = """
+    INSERT INTO webhook_deliveries (webhook_id, number, event_id, type, subject, body, status)
+    SELECT CASE WHEN n % 100 = 0 AND n <= 4000 THEN $1 ELSE $2 END, n, n, 'posting', 'alice', '',
+        (ARRAY['delivered', 'pending', 'parked'])[1 + CASE WHEN n <= 4000 THEN n / 100 % 3 ELSE 0 END]
+    FROM generate_series(1, 10000) AS n
+    """
+    read = "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'webhook_deliveries'"
+    async with pool.acquire() as connection:
+        await connection.execute(fill, few, many)
+        await connection.execute("ANALYZE webhook_deliveries")
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        all_of_few = await connection.fetch(
+            "SELECT event_id, status FROM webhook_deliveries WHERE webhook_id = $1 ORDER BY delivery_id DESC", few
+        )
+        for wanted in (None, *queue.STATUSES):
+            for webhook_id in (few, many):
+                before, walked = None, []
+                for _ in range(5):
+                    async with connection.transaction():
+                        rows = await connection.fetchval(read)
+                        page = await WebhookStore(connection).deliveries(webhook_id, wanted, 10, before)
+                        assert await connection.fetchval(read) - rows <= 10 * (3 if wanted is None else 1)
+                    walked += [(each.event_id, each.status) for each in page]
+                    before = page[-1].delivery_id if page else 0
+                if webhook_id == few:
+                    assert walked == [tuple(row) for row in all_of_few if wanted in (None, row["status"])]
+                else:
+                    assert len(walked) == 50
+                    assert walked == sorted(walked, key=lambda each: -int(each[0]))
+
+
 async def test_the_schedule_until_it_is_parked(pool: Any, server: WebhookServer) -> None:
     store, clock = WebhookStore(pool), Clock()
     server.behaviours["/broken"] = status(500)

@@ -40,6 +40,7 @@ async def guarded_events(
         "wallet-engine serve",
         size_max=_CONNECTIONS_MAX,
         answer_s_max=_ANSWER_S_MAX,
+        in_order=True,
         check=check_version,
     )
     log = EventLog(pool)

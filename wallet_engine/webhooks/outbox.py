@@ -13,7 +13,7 @@ from wallet_engine.domain.errors import WalletError
 from wallet_engine.webhooks.endpoint import DISABLED, ENABLED, Endpoint, Filter
 from wallet_engine.webhooks.log import read_events
 from wallet_engine.webhooks.queue import DELIVERED, LINE_MAX, PARKED, PENDING, WAITING_MAX, Delivery, Result
-from wallet_engine.webhooks.store import ENDPOINT_COLUMNS, endpoint_of
+from wallet_engine.webhooks.store import ENDPOINT_COLUMNS, MAX_ID, endpoint_of
 
 #: Length of a lease: how long the endpoints of a dead process wait for another one.
 LEASE_S: Final = 8.0
@@ -73,8 +73,6 @@ SELECT delivery_id, event_id, subject, body, attempts, extract(epoch FROM next_a
     number IS NULL AS once, waiting, last
 FROM counted JOIN webhook_deliveries USING (delivery_id) WHERE place <= $4 ORDER BY delivery_id
 """
-#: No delivery has a larger id.
-MAX_ID: Final = 2**63 - 1
 
 
 class LeaseLost(WalletError):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from wallet_engine.webhooks.endpoint import DISABLED, ENABLED, WEBHOOKS_MAX, Endpoint
-from wallet_engine.webhooks.queue import PENDING
+from wallet_engine.webhooks.queue import PENDING, STATUSES
 from wallet_engine.webhooks.signing import ROTATION_S
 
 #: Subject of test deliveries, which are of no row of the log; no account has this name.
@@ -20,6 +20,22 @@ _COLUMNS: Final = (
     "extract(epoch FROM previous_until)::float8 AS previous_until_s, "
     "extract(epoch FROM created_at)::float8 AS created_s, position, version, poked"
 )
+
+
+#: No delivery has a larger id.
+MAX_ID: Final = 2**63 - 1
+#: A page of each status, and of these the newest. The comparison of two columns leaves PostgreSQL only the index that
+#: begins with endpoint and status: with others it would read the deliveries of all endpoints to find those of one.
+_LISTED: Final = """
+SELECT each.* FROM unnest($2::text[]) AS asked (status) CROSS JOIN LATERAL (
+    SELECT delivery_id, event_id, type, subject, d.status, attempts, extract(epoch FROM next_at)::float8 AS next_s,
+        extract(epoch FROM created_at)::float8 AS created_s, extract(epoch FROM tried_at)::float8 AS tried_s,
+        answer, error
+    FROM webhook_deliveries AS d
+    WHERE webhook_id = $1 AND d.status >= asked.status AND (d.status, delivery_id) < (asked.status, $3::bigint)
+    ORDER BY d.status DESC, delivery_id DESC LIMIT $4
+) AS each ORDER BY delivery_id DESC LIMIT $4
+"""
 
 
 class DeliveryView(NamedTuple):
@@ -150,14 +166,9 @@ class WebhookStore:
         self, webhook_id: str, status: str | None, limit: int, before: int | None = None
     ) -> list[DeliveryView]:
         """The deliveries older than `before`, the newest first."""
-        rows = await self._pool.fetch(
-            "SELECT delivery_id, event_id, type, subject, status, attempts, "
-            "extract(epoch FROM next_at)::float8 AS next_s, extract(epoch FROM created_at)::float8 AS created_s, "
-            "extract(epoch FROM tried_at)::float8 AS tried_s, answer, error FROM webhook_deliveries "
-            "WHERE webhook_id = $1 AND ($2::text IS NULL OR status = $2) "
-            "AND ($3::bigint IS NULL OR delivery_id < $3) ORDER BY delivery_id DESC LIMIT $4",
-            *(webhook_id, status, before, limit),
-        )
+        statuses = STATUSES if status is None else (status,)
+        asked = (webhook_id, statuses, MAX_ID if before is None else before, limit)
+        rows = await self._pool.fetch(_LISTED, *asked)
         return [DeliveryView(*row) for row in rows]
 
     async def pending(self, webhook_id: str) -> int:
