@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from support.mock_brokers import set_brokers
 from support.written import Written
 from unit.events.test_making import OPENED, T, write_across
 
@@ -276,6 +277,33 @@ async def test_a_failure_is_over_when_the_brokers_are_back(
     await sink.take([at for at in written.all() if at.partition == 0 and at.seq == 4])
     await sink.close()
     assert "0.4.0" in {event["id"] for _, event, _ in messages(target)}
+
+
+async def test_no_event_passes_an_earlier_one_of_its_account_that_was_given_up(
+    owner: Producer, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka gave up each event on its own: after a pause of the brokers it sent the later ones alone."""
+    monkeypatch.setattr(kafka, "CONFIRM_S_MAX", 1.0)
+    written = Written(1)
+    written.write(0, *OPENED)
+    for n in range(8):
+        written.write(0, f"+ t {T[n]} alice @fees {n + 1} USD")
+    sink = KafkaSink(
+        target, written, {"queue.buffering.max.messages": "4", "reconnect.backoff.max.ms": "100"}
+    )
+    await sink.start()
+    await sink.positions((0,))
+    set_brokers(owner, "down")
+    taking = asyncio.create_task(sink.take(written.all()))
+    await asyncio.wait((taking,), timeout=2.5)
+    set_brokers(owner, "up")
+    with pytest.raises(Outage, match="does not take events"):
+        await taking
+    await sink.close()
+    await follow(KafkaSink(target, written), written, (0,))
+    told = [event["id"] for key, event, _ in messages(target) if key == "alice"]
+    first = list(dict.fromkeys(told))
+    assert first == sorted(first, key=lambda name: int(name.split(".")[1]))
 
 
 async def test_a_kafka_that_is_away_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -311,7 +311,9 @@ async def test_deliveries_that_ended_long_ago_are_forgotten(
 
 async def test_a_page_of_deliveries_reads_no_more_than_the_page(pool: Any) -> None:
     """PostgreSQL's plan for all endpoints read the deliveries of all of them to find those of one."""
-    few, many = [(await WebhookStore(pool).create(endpoint("https://shop.example/"))).webhook_id for _ in "ab"]
+    few, many = [
+        (await WebhookStore(pool).create(endpoint("https://shop.example/"))).webhook_id for _ in "ab"
+    ]
     fill = """
     INSERT INTO webhook_deliveries (webhook_id, number, event_id, type, subject, body, status)
     SELECT CASE WHEN n % 100 = 0 AND n <= 4000 THEN $1 ELSE $2 END, n, n, 'posting', 'alice', '',
@@ -324,7 +326,8 @@ async def test_a_page_of_deliveries_reads_no_more_than_the_page(pool: Any) -> No
         await connection.execute("ANALYZE webhook_deliveries")
         await connection.execute("SET plan_cache_mode = force_generic_plan")
         all_of_few = await connection.fetch(
-            "SELECT event_id, status FROM webhook_deliveries WHERE webhook_id = $1 ORDER BY delivery_id DESC", few
+            "SELECT event_id, status FROM webhook_deliveries WHERE webhook_id = $1 ORDER BY delivery_id DESC",
+            few,
         )
         for wanted in (None, *queue.STATUSES):
             for webhook_id in (few, many):

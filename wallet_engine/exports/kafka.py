@@ -23,7 +23,7 @@ from wallet_engine.events.event import SOURCE_DEFAULT
 from wallet_engine.events.maker import Made, Maker, Start, from_first
 from wallet_engine.events.saved import Pace, save_book
 from wallet_engine.exports.extras import needed
-from wallet_engine.exports.kafka_folds import FOLDS, HEAD, KafkaFolds
+from wallet_engine.exports.kafka_folds import FOLDS, HEAD, KafkaFolds, until_there_is_room
 from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
 from wallet_engine.routing.model import check_name
 from wallet_engine.telemetry.secrets import check_secret_file
@@ -109,7 +109,10 @@ class KafkaSink:
             {
                 **self._settings,
                 "enable.idempotence": True,
-                "message.timeout.ms": int(CONFIRM_S_MAX * 1000),
+                # An event that is given up alone lets later ones of its account pass. So either all are sent in their
+                # order, or the sink gives up all that are left, and begins again with the first one of them.
+                "message.timeout.ms": 0,
+                "enable.gapless.guarantee": True,
                 "compression.type": "lz4",
                 "linger.ms": 5,
                 # As in Java's producers, so that every producer puts an account into the same partition.
@@ -245,22 +248,28 @@ class KafkaSink:
         self._confirm()
 
     def _produce(self, topic: str, key: bytes, value: bytes) -> None:
-        while True:
-            try:
-                self._producer.produce(topic, value, key, headers=_HEADERS, on_delivery=self._reported)
-                self._producer.poll(0)
-                return
-            except BufferError:  # librdkafka's queue is full: delivery reports make room
-                self._producer.poll(0.1)
-            except self._kafka.KafkaException as error:
-                raise _outage(error) from None
+        try:
+            until_there_is_room(
+                self._producer,
+                lambda: self._producer.produce(
+                    topic, value, key, headers=_HEADERS, on_delivery=self._reported
+                ),
+                CONFIRM_S_MAX,
+            )
+        except self._kafka.KafkaException as error:
+            raise _outage(error) from None
+        self._check()
 
     def _confirm(self) -> None:
         """Wait for the delivery reports of everything produced."""
-        left = self._producer.flush(CONFIRM_S_MAX + 1)
-        if left or self._failed:
-            why = self._failed[0] if self._failed else f"{left} messages are not confirmed"
-            raise Outage("journal_unavailable", f"Kafka does not take events: {why}")
+        left = self._producer.flush(CONFIRM_S_MAX)
+        self._check()
+        if left:
+            raise Outage("journal_unavailable", f"Kafka does not take events: {left} are not confirmed")
+
+    def _check(self) -> None:
+        if self._failed:
+            raise Outage("journal_unavailable", f"Kafka does not take events: {self._failed[0]}")
 
     def _reported(self, error: Any, _message: Any) -> None:
         if error is not None and len(self._failed) < 10:

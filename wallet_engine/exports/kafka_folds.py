@@ -8,6 +8,7 @@ first entry.
 """
 
 import hashlib
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -78,7 +79,7 @@ class KafkaFolds:
         for number, start in enumerate(parts):
             key = f"{partition}.{turn}.{number}"
             self._produce(producer, key, book[start : start + PART_BYTES], reported)
-        producer.flush(CONFIRM_S_MAX + 1)
+        producer.flush(CONFIRM_S_MAX)
         if failed or len(offsets) < len(parts):
             raise Outage("journal_unavailable", f"Kafka does not take folds: {(failed or ['no answer'])[0]}")
         head = Head(at.seq, at.nonce, turn, min(offsets), max(offsets), _digest(book))
@@ -87,13 +88,11 @@ class KafkaFolds:
 
     def _produce(self, producer: Any, key: str, value: bytes, reported: Callable[[Any, Any], None]) -> None:
         topic, place = self._place
-        while True:
-            try:
-                producer.produce(topic, value, key, partition=place, on_delivery=reported)
-                producer.poll(0)
-                return
-            except BufferError:
-                producer.poll(0.1)
+        until_there_is_room(
+            producer,
+            lambda: producer.produce(topic, value, key, partition=place, on_delivery=reported),
+            CONFIRM_S_MAX,
+        )
 
     def load(self, consumer: Any, partition: int, told: FeedPosition) -> Start | None:
         """The start of a partition from its saved fold; None without a good fold at or before `told`."""
@@ -130,6 +129,21 @@ class KafkaFolds:
         if _digest(book) != head.digest:
             raise Corruption(f"not all parts are in {self._place[0]} any more")
         return book
+
+
+def until_there_is_room(producer: Any, produce: Callable[[], None], wait_s: float) -> None:
+    """Call `produce`, again while librdkafka's queue is full: delivery reports make room. Raises `Outage`."""
+    deadline_s = time.monotonic() + wait_s
+    while True:
+        try:
+            produce()
+            producer.poll(0)
+            return
+        except BufferError:
+            if time.monotonic() > deadline_s:
+                said = f"its brokers confirm nothing within {wait_s:g} s"
+                raise Outage("journal_unavailable", f"Kafka does not take events: {said}") from None
+            producer.poll(0.1)
 
 
 def _digest(book: bytes) -> str:
