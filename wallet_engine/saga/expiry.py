@@ -5,11 +5,12 @@ The script compares the expiry with the time that it records, so late or repeate
 
 import asyncio
 import random
+from contextlib import suppress
 from typing import Final
 
 import hiredis
 
-from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.errors import Corruption, Outage
 from wallet_engine.domain.holds import parse_hold
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.engine.accumulator import Accumulator
@@ -90,8 +91,9 @@ class Expirer:
                 self._starts[accumulator.partition] = start + EXPIRIES_MAX
             records = await lane.call("HMGET", keys.hold, *fields) if fields else []
             for field, record in zip(fields, records, strict=True):
-                if record is not None:
-                    self._expire(accumulator.partition, field.decode(), record.decode())
+                with suppress(Corruption):  # `verify` names it; it holds up no other
+                    if record is not None:
+                        self._expire(accumulator.partition, field.decode(), record.decode(errors="replace"))
         except (NotSent, ConnectionLost, KeyError, Outage, hiredis.ReplyError) as error:
             log.debug("expiry postponed", partition=accumulator.partition, error=str(error))
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import hiredis
 
-from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.errors import Corruption, Outage
 from wallet_engine.domain.groups import COMMITTED, INTERRUPT, NONE, Record, parse_record
 from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.outcomes import Outcome
@@ -114,7 +114,11 @@ class GroupSweeper:
             cursor, found = await lane.call("HSCAN", keys.group, cursor, "COUNT", 100)
             looked_at += max(1, len(found) // 2)
             for field, text in zip(found[::2], found[1::2], strict=True):
-                record = parse_record(text.decode())
+                try:
+                    record = parse_record(text.decode(errors="replace"))
+                except Corruption:  # `doctor` names it; it holds up no other
+                    met[field] = 0
+                    continue
                 met[field] = record.seq
                 if passage.passed(record.seq, now_s):
                     stale.append((field.decode(), record))

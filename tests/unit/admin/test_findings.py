@@ -23,6 +23,8 @@ from wallet_engine.admin.nodes import NodeState
 from wallet_engine.admin.sinks import SinkStatus
 from wallet_engine.admin.survey import JournalState, PartitionStatus, ShardState, Survey
 from wallet_engine.admin.tracing.open_entries import OpenEntry
+from wallet_engine.admin.tracing.open_groups import OpenGroup
+from wallet_engine.domain.groups import Record, Words
 from wallet_engine.domain.principals import checked
 from wallet_engine.engine.conditions import Condition
 from wallet_engine.redis_store.refusals import Obstacle
@@ -158,6 +160,11 @@ def refused(condition: Condition, detail: str, *partitions: int) -> Callable[[Fa
 
 def others(**changes: Any) -> Callable[[Facts], Facts]:
     return lambda facts: replace(facts, **changes)
+
+
+def group(age_ms: int | None, at_least_ms: int = 0) -> OpenGroup:
+    record = Record("P", "alice", "5.0", Words("X1", 0, "-", ()))
+    return OpenGroup(1, "22…", record, "b", age_ms, at_least_ms)
 
 
 def setting(name: str, value: str) -> Callable[[Facts], Facts]:
@@ -697,6 +704,31 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         ("open entries", "warning", "1 open entries are of unknown age", "wallet-admin pending  # twice"),
     ),
     (
+        "a group since a minute",
+        others(open_groups=(group(None, 59_000), group(60_001))),
+        ("open entries", "warning", "1 parts of groups are open for up to 60 s; the oldest", "pending --older-than 60"),
+    ),
+    (
+        "a group for long, whose entry has left the stream",
+        others(open_groups=(group(70_000), group(None, 600_001))),
+        ("open entries", "error", "2 parts of groups are open for up to 600 s; the oldest waits for b", "pending"),
+    ),
+    (
+        "a group since nobody knows when",
+        others(open_groups=(group(None, 59_000),)),
+        (
+            "open entries",
+            "warning",
+            "1 parts of groups are open since an unknown time; one waits for b",
+            "wallet-admin pending  # twice",
+        ),
+    ),
+    (
+        "a group that cannot be read",
+        others(open_groups=(OpenGroup(1, "44…", None, "an operator", None),)),
+        ("open entries", "error", "group 44… in partition 1 cannot be read", "wallet-admin rebuild 1"),
+    ),
+    (
         "half a move",
         others(moves={"1": b'{"state": "copying"}'}),
         (
@@ -873,6 +905,7 @@ def test_a_replica_that_is_not_there_is_no_stranger(flag: str) -> None:
         pytest.param(node(TWO, clock_ahead_ms=-1000), id="clock"),
         pytest.param(state(TWO, used_memory_bytes=70), id="memory"),
         pytest.param(others(open_entries=(OpenEntry(1, 5, 60_000, ()),)), id="open"),
+        pytest.param(others(open_groups=(group(60_000),)), id="a group"),
         pytest.param(
             setting("cluster-allow-replica-migration", ""), id="a setting that Redis 6 does not know"
         ),

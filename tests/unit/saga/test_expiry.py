@@ -25,6 +25,8 @@ class Node:
     def __init__(self, stuck: int, free: int, later: int) -> None:
         self.holds = {field_of(number): NOW - 2000 + number for number in range(stuck + free)}
         self.stuck = set(list(self.holds)[:stuck])
+        #: Whether the records of stuck ones can be read.
+        self.readable = True
         self.holds |= {field_of(9000 + number): LATER for number in range(later)}
 
     async def call(self, name: str, *words: Any) -> Any:
@@ -32,13 +34,18 @@ class Node:
             some = sorted(self.holds.items(), key=lambda item: item[1])[words[1] : words[2] + 1]
             return [part for field, due in some for part in (field, b"%d" % due)]
         if name == "HMGET":
-            return [b"O alice - USD 5 0 0 0 %d MARK 1.0 - -" % self.holds[field] for field in words[1:]]
+            fields = words[1:]
+            broken = set() if self.readable else self.stuck
+            said = b"O alice - USD 5 0 0 0 %d MARK 1.0 - -"
+            return [b"broken" if field in broken else said % self.holds[field] for field in fields]
         return (NOW // 1000, 0) if name == "TIME" else b"0"
 
 
 @pytest.mark.parametrize(("stuck", "free"), [(0, 200), (64, 3), (65, 200), (1000, 70)])
-def test_g9_holds_that_cannot_be_released_hide_no_others(stuck: int, free: int) -> None:
+@pytest.mark.parametrize("readable", [True, False])
+def test_g9_holds_that_cannot_be_released_hide_no_others(stuck: int, free: int, readable: bool) -> None:
     node = Node(stuck, free, later=5)
+    node.readable = readable
     accumulator: Any = SimpleNamespace(partition=3, keys=KEYS, shard="s1")
 
     def submit(partition: int, words: Any, *_: object) -> None:

@@ -33,7 +33,9 @@ class Node:
         begin = int(words[0])
         page = self.seqs[begin : begin + 2]
         end = begin + len(page)
-        texts = [(b"field%d" % seq, f"P alice {seq}.0 {WORDS}".encode()) for seq in page]
+        texts = [
+            (b"field%d" % seq, f"P alice {seq}.0 {WORDS}".encode() if seq else b"not a record") for seq in page
+        ]
         return [b"%d" % (end if end < len(self.seqs) else 0), [text for pair in texts for text in pair]]
 
 
@@ -65,6 +67,13 @@ def test_what_is_set_aside_for_a_group_grows_old_until_it_is_gone() -> None:
     assert bench.look([20, 21], 60) == (2, 60)
     assert bench.look([], 1) == (0, 0)
     assert bench.look([30], 1) == (1, 0)
+
+
+def test_a_record_that_cannot_be_read_holds_up_no_other() -> None:
+    """It counts as open since it was first seen."""
+    bench = Bench()
+    assert bench.look([0, 5, 9], 1) == (3, 0)
+    assert bench.look([0, 20], 60) == (2, 60)
 
 
 def test_what_ended_in_the_middle_of_a_look_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX, look_at_all, primary_of
 from wallet_engine.admin.service_calls import ask_one
 from wallet_engine.admin.survey import ShardState, Survey, shards_by_id, survey
 from wallet_engine.admin.tracing.open_entries import OpenEntry, find_open_entries
+from wallet_engine.admin.tracing.open_groups import OpenGroup, find_open_groups, seen_twice
 from wallet_engine.domain.addresses import join_address
 from wallet_engine.redis_store.greeting import hindrance_at
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -122,11 +123,14 @@ class Facts:
     #: Sink -> processes that follow the journal for it; includes sinks that once had followers.
     followers: Mapping[str, Sequence[FollowerInfo]] = field(default_factory=dict)
     certificates: Sequence[Certificate] = ()
+    #: Groups that were under way at the beginning, and still at the end.
+    open_groups: Sequence[OpenGroup] = ()
 
 
 def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
     """Ask everything, and write an entry without effect to each partition. Raises the errors of the directory."""
     found, partition_map = survey(directory), directory.partition_map()
+    groups = find_open_groups(found)
     moves = {}
     for name in directory.tree.children(MOVES):
         move = directory.tree.get(f"{MOVES}/{name}")
@@ -163,6 +167,7 @@ def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
         refused,
         _followers(directory),
         certificates_of(found, (server.address for server in servers)),
+        seen_twice(groups, find_open_groups(found)),
     )
 
 

@@ -5,7 +5,7 @@ printed by `doctor` when the check finds nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from wallet_engine.admin.diagnosis import redis_findings
@@ -18,6 +18,7 @@ from wallet_engine.admin.diagnosis.layout import layout
 from wallet_engine.admin.diagnosis.mends import Mend, by_hand, program, redis_cli, wallet_admin, wallet_engine
 from wallet_engine.admin.diagnosis.payments import payments
 from wallet_engine.admin.nodes import memory_text
+from wallet_engine.admin.tracing.open_groups import OpenGroup
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.times import time_text
 from wallet_engine.routing.model import JournalInfo
@@ -230,7 +231,7 @@ def _beside(facts: Facts) -> Iterator[Finding]:
 
 
 def _open(facts: Facts) -> Iterator[Finding]:
-    """no transfer is open for longer than the sweeper takes"""
+    """no transfer, and no part of a group, is open for longer than the sweepers take"""
     for entry in facts.open_entries:
         if entry.in_stream and not entry.unreadable:
             continue
@@ -254,6 +255,29 @@ def _open(facts: Facts) -> Iterator[Finding]:
             what,
             Mend(wallet_admin("pending", "--older-than", OPEN_AGE_MS_WARN // 1000)),
         )
+    yield from _open_groups(facts.open_groups)
+
+
+def _open_groups(groups: Sequence[OpenGroup]) -> Iterator[Finding]:
+    for group in groups:
+        if group.record is None:
+            what = f"the record of group {group.transaction_id} in partition {group.partition} cannot be read: no process"
+            what += " can end it"
+            yield Finding("open entries", "error", what, Mend(wallet_admin("rebuild", group.partition)))
+    ages = {
+        group: group.at_least_ms if group.age_ms is None else group.age_ms for group in groups if group.record
+    }
+    old = {group: age_ms for group, age_ms in ages.items() if age_ms > OPEN_AGE_MS_WARN}
+    if old:
+        oldest = max(old, key=old.__getitem__)
+        what = f"{len(old)} parts of groups are open for up to {old[oldest] // 1000} s; the oldest waits for "
+        severity = "error" if old[oldest] > OPEN_AGE_MS_MAX else "warning"
+        mend = Mend(wallet_admin("pending", "--older-than", OPEN_AGE_MS_WARN // 1000))
+        yield Finding("open entries", severity, what + oldest.waits_for, mend)
+    if ageless := [group for group in ages if group.age_ms is None and group not in old]:
+        what = f"{len(ageless)} parts of groups are open since an unknown time; one waits for "
+        mend = Mend(wallet_admin("pending"), "twice, 10 s apart: groups shown both times are stuck")
+        yield Finding("open entries", "warning", what + ageless[0].waits_for, mend)
 
 
 def _moves(facts: Facts) -> Iterator[Finding]:

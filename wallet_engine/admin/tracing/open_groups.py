@@ -1,6 +1,6 @@
 """Lists groups that are under way, and what each waits for. Asks Redis."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -33,8 +33,10 @@ class OpenGroup:
     transaction_id: str
     record: Record | None
     waits_for: str
-    #: By the clock of its Redis node; None when its entry is no longer in the stream.
+    #: By the clock of its Redis node; None when its entry is no longer in the stream, or that clock was set back.
     age_ms: int | None
+    #: Without an age: it is older than a later entry, which has this age.
+    at_least_ms: int = 0
 
     def document(self) -> dict[str, Any]:
         record = self.record
@@ -72,6 +74,12 @@ def find_open_groups(found: Survey) -> list[OpenGroup]:
     return sorted(groups, key=lambda group: (group.partition, group.record.seq if group.record else 0))
 
 
+def seen_twice(before: Iterable[OpenGroup], now: Iterable[OpenGroup]) -> list[OpenGroup]:
+    """The groups that an earlier look had found, too. A group that a process drives takes milliseconds."""
+    known = {(group.partition, group.transaction_id, group.record) for group in before}
+    return [group for group in now if (group.partition, group.transaction_id, group.record) in known]
+
+
 def _of_partition(client: redis.Redis, partition: int, found: Survey) -> Iterator[OpenGroup]:
     count = found.config.partitions
     keys = PartitionKeys(tag_of(partition, count))
@@ -79,19 +87,28 @@ def _of_partition(client: redis.Redis, partition: int, found: Survey) -> Iterato
         packed = str(key)[:_ID_LENGTH]
         try:
             record = parse_record(str(text))
-            seconds, micros = client.time()
-            stream = client.xrange(keys.journal, f"{record.seq}-0", f"{record.seq}-0")
-            written_ms = parse_header(stream_entries(stream)[0].payload).time_ms if stream else None
         except Corruption as error:
             yield OpenGroup(partition, _id_of(packed), None, f"an operator: {error}", None)
             continue
         homes = Homes(count)
-        age_ms = None if written_ms is None else seconds * 1000 + micros // 1000 - written_ms
         if record.status == COMMITTED:
             waits_for = "its parts to pay: " + ", ".join(_parts(found, homes, partition, record, packed))
         else:
             waits_for = f"the decision of {_place(found, homes.of_payer(record.payer, packed))}"
-        yield OpenGroup(partition, _id_of(packed), record, waits_for, age_ms)
+        age_ms, at_least_ms = _age(client, keys, record.seq)
+        yield OpenGroup(partition, _id_of(packed), record, waits_for, age_ms, at_least_ms)
+
+
+def _age(client: redis.Redis, keys: PartitionKeys, seq: int) -> tuple[int | None, int]:
+    """`age_ms` and `at_least_ms` of the record that entry `seq` has made."""
+    stream = client.xrange(keys.journal, f"{seq}-0", "+", count=1)
+    written_ms, own = int(client.hget(keys.meta, "clock") or 0), False
+    with suppress(Corruption):
+        for entry in stream_entries(stream):
+            written_ms, own = parse_header(entry.payload).time_ms, entry.seq == seq
+    seconds, micros = client.time()
+    age_ms = seconds * 1000 + micros // 1000 - written_ms
+    return (age_ms, 0) if own and age_ms >= 0 else (None, max(0, age_ms))
 
 
 def _id_of(packed: str) -> str:

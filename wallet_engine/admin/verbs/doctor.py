@@ -18,8 +18,9 @@ def doctor(ctx: click.Context, session: Session) -> None:
 
     Checks ZooKeeper's servers; the map; every Redis node, its settings, memory and clock; who owns the slots of
     each partition; state, owner and epoch of each partition; scripts and unknown keys; journal copies, their lag,
-    disks, archiving and snapshots; transfers that are open for too long; unfinished moves; API processes. Finally it
-    writes an entry that changes nothing to every partition, and waits until every journal copy has it on disk.
+    disks, archiving and snapshots; transfers and groups that are open for too long; unfinished moves; API processes.
+    Finally it writes an entry that changes nothing to every partition, and waits until every journal copy has it on
+    disk.
 
     Run it at any time; it takes half a minute at most. For each finding it prints the exact command that fixes it.
     critical: nothing can be paid. error: money or payments are in danger now. warning: they will be. note: worth

@@ -38,8 +38,8 @@ def pending(session: Session, older_than: float, watch_s: float | None) -> None:
     A group is listed in each partition that prepared it until its home partition has decided, and in the home until
     all partitions have paid.
 
-    Ages come from the clocks of the Redis nodes. Entries written before such a clock was set back have no age; they
-    are always shown. At most 200 entries of each partition are shown.
+    Ages come from the clocks of the Redis nodes. Entries written before such a clock was set back have no age, nor has
+    a group whose entry has left the stream; they are always shown. At most 200 entries of each partition are shown.
 
     \b
     EXAMPLES
