@@ -172,6 +172,7 @@ def serve(
         expirer, group_sweeper = Expirer(engine), GroupSweeper(engine)
         try:
             await engine.start()
+            await sweeper.look()
             sweeper.start()
             expirer.start()
             group_sweeper.start()

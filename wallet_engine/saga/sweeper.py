@@ -15,7 +15,7 @@ import random
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import hiredis
@@ -42,6 +42,9 @@ from wallet_engine.saga.transfer import CREDIT, Call, Transfer
 from wallet_engine.telemetry.logging import get_logger
 
 SWEEP_S: Final = 1.0
+#: Maximum time of the look at a new process' partitions, which comes before it reads requests.
+FIRST_LOOK_S_MAX: Final = 1.0
+FIRST_LOOK_PAUSE_S: Final = 0.01
 #: An entry younger than this is left to the service that wrote it.
 OPEN_AGE_MS_MIN: Final = 5_000
 #: Members of `open` read in one command: about 0.2 ms of a node's time.
@@ -76,6 +79,8 @@ class Sweeper:
         #: Partition -> which of its entries are old enough to be swept; younger ones are left to their
         #: service.
         self._passages: defaultdict[int, Passage] = defaultdict(lambda: Passage(OPEN_AGE_MS_MIN / 1000))
+        #: Partition -> the time of its newest entry, which never goes back.
+        self._recorded_ms: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return f"<Sweeper swept={self.swept} drives={len(self._drives)} {self._standings!r}>"
@@ -100,6 +105,24 @@ class Sweeper:
                     self._sweeps[accumulator.partition] = asyncio.create_task(self._sweep(accumulator))
 
     # Looking ---------------------------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Learn the windows of all partitions that can be asked now.
+
+        A process that knows them notices later that it stood still, and sends nothing of what it had not read then.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_S_MAX):
+                await asyncio.gather(*map(self._first_look, self._engine.cluster.accumulators))
+
+    async def _first_look(self, accumulator: Accumulator) -> None:
+        while True:
+            lane = self._engine.cluster.lanes.get(accumulator.shard)
+            if lane is not None and lane.is_open:
+                with self._postponing(accumulator):
+                    await self._look_at(accumulator, lane)
+                return
+            await asyncio.sleep(FIRST_LOOK_PAUSE_S)
 
     async def _sweep(self, accumulator: Accumulator) -> None:
         partition, standings = accumulator.partition, self._standings
@@ -133,9 +156,11 @@ class Sweeper:
 
     async def _look_at(self, accumulator: Accumulator, lane: Lane) -> None:
         """Note the partition's present seq, which later gives the age of its entries."""
-        state, seq, window = await lane.call("HMGET", accumulator.keys.meta, "state", "seq", "window")
+        fields = ("state", "seq", "window", "clock")
+        state, seq, window, clock = await lane.call("HMGET", accumulator.keys.meta, *fields)
         now_s = self._engine.now_s()
         if state == b"live":
+            self._recorded_ms[accumulator.partition] = int(clock or 0)
             accumulator.learn_window(int(window), now_s)
             self._passages[accumulator.partition].note(int(seq), now_s)
             self._engine.passages[accumulator.partition].note(int(seq), now_s)
@@ -220,7 +245,8 @@ class Sweeper:
             if standing is None or standing.nonce != entry.header.nonce:
                 self._note(partition, entry)  # another entry, after a recovery
                 continue
-            is_old = self._engine.is_old(partition, seq, entry.header.time_ms)
+            recorded_ms = self._recorded_ms.get(partition, 0)
+            is_old = self._engine.is_old(partition, seq, entry.header.time_ms, recorded_ms)
             (old if is_old else young).append(entry)
         decided = await self._look_up(partition, q, old)
         ends = [self._end(partition, q, entry, issued_s, {}) for entry in young]

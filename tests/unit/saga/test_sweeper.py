@@ -25,7 +25,8 @@ class Lane:
     def __init__(self) -> None:
         self.members: list[str] = []
         self.texts: dict[int, tuple[bytes, bytes]] = {}
-        self.newest = 0
+        self.newest = self.clock_ms = 0
+        self.is_open = True
         self.clock = SimpleNamespace(ms_at=lambda now_s: 0)
         self.read: list[str] = []
 
@@ -42,7 +43,7 @@ class Lane:
 
     async def call(self, name: str, key: str, *words: Any) -> Any:
         if name == "HMGET":
-            return [b"live", b"%d" % self.newest, b"1"]
+            return [b"live", b"%d" % self.newest, b"9", b"%d" % self.clock_ms]
         if name == "ZRANGEBYSCORE":
             start, most = float(words[0]), words[4]
             found = [member for member in self.members if float(member.partition(".")[0]) >= start]
@@ -67,13 +68,16 @@ class Engine:
         self.credited: list[tuple[int, str]] = []
         self.settled: list[int] = []
         self.doors: list[tuple[str, int]] = []
+        self.windows: list[tuple[int, int]] = []
+        #: Recorded times of entries and of their partition, as the sweeper asked whether they are old.
+        self.asked_ms: list[tuple[int, ...]] = []
         accumulators = [
             SimpleNamespace(
                 partition=p,
                 shard=f"s{p}",
                 keys=PartitionKeys(str(p)),
                 held_since_s=None,
-                learn_window=lambda *_: None,
+                learn_window=lambda number, now_s, p=p: self.windows.append((p, number)),
             )
             for p in range(3)
         ]
@@ -92,7 +96,8 @@ class Engine:
     def now_s(self) -> float:
         return self.time_s
 
-    def is_old(self, *_: int) -> bool:
+    def is_old(self, partition: int, seq: int, *recorded_ms: int) -> bool:
+        self.asked_ms.append(recorded_ms)
         return False
 
     @property
@@ -144,6 +149,28 @@ async def sweep(sweeper: Sweeper, engine: Engine, times: int = 1, seconds: float
 async def aged(sweeper: Sweeper, engine: Engine) -> None:
     """Let the entries of the partition get older than the time in which the sweeper leaves them alone."""
     await sweep(sweeper, engine, 7, OPEN_AGE_MS_MIN / 6000)
+
+
+def test_g4_what_the_partition_has_recorded_since_counts_for_the_age_of_a_debit(
+    lane: Lane, engine: Engine
+) -> None:
+    """Every clock may have been set back since, and a new process has seen nothing."""
+    lane.entry(7, "healthy")
+    lane.clock_ms = 5_000_000
+    run(aged(made(engine), engine))
+    assert set(engine.asked_ms) == {(0, 5_000_000)}
+
+
+def test_g4_a_new_process_knows_the_windows_before_it_reads_requests(
+    lane: Lane, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of shards that answer: it does not wait for long for others."""
+    monkeypatch.setattr(module, "FIRST_LOOK_S_MAX", 0.05)
+    run(made(engine).look())
+    assert engine.windows == [(PAYER, 9)]
+    lane.is_open = False
+    run(made(engine).look())
+    assert engine.windows == [(PAYER, 9)]
 
 
 def test_entries_towards_a_dead_receiver_hold_up_no_other(lane: Lane, engine: Engine) -> None:
