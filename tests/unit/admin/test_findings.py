@@ -706,12 +706,22 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
     (
         "a group since a minute",
         others(open_groups=(group(None, 59_000), group(60_001))),
-        ("open entries", "warning", "1 parts of groups are open for up to 60 s; the oldest", "pending --older-than 60"),
+        (
+            "open entries",
+            "warning",
+            "1 parts of groups are open for up to 60 s; the oldest",
+            "pending --older-than 60",
+        ),
     ),
     (
         "a group for long, whose entry has left the stream",
         others(open_groups=(group(70_000), group(None, 600_001))),
-        ("open entries", "error", "2 parts of groups are open for up to 600 s; the oldest waits for b", "pending"),
+        (
+            "open entries",
+            "error",
+            "2 parts of groups are open for up to 600 s; the oldest waits for b",
+            "pending",
+        ),
     ),
     (
         "a group since nobody knows when",

@@ -34,7 +34,8 @@ class Node:
         page = self.seqs[begin : begin + 2]
         end = begin + len(page)
         texts = [
-            (b"field%d" % seq, f"P alice {seq}.0 {WORDS}".encode() if seq else b"not a record") for seq in page
+            (b"field%d" % seq, f"P alice {seq}.0 {WORDS}".encode() if seq else b"not a record")
+            for seq in page
         ]
         return [b"%d" % (end if end < len(self.seqs) else 0), [text for pair in texts for text in pair]]
 

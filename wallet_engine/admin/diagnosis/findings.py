@@ -261,8 +261,8 @@ def _open(facts: Facts) -> Iterator[Finding]:
 def _open_groups(groups: Sequence[OpenGroup]) -> Iterator[Finding]:
     for group in groups:
         if group.record is None:
-            what = f"the record of group {group.transaction_id} in partition {group.partition} cannot be read: no process"
-            what += " can end it"
+            what = f"the record of group {group.transaction_id} in partition {group.partition} cannot be read"
+            what += ": no process can end it"
             yield Finding("open entries", "error", what, Mend(wallet_admin("rebuild", group.partition)))
     ages = {
         group: group.at_least_ms if group.age_ms is None else group.age_ms for group in groups if group.record

@@ -104,7 +104,7 @@ def _age(client: redis.Redis, keys: PartitionKeys, seq: int) -> tuple[int | None
     stream = client.xrange(keys.journal, f"{seq}-0", "+", count=1)
     written_ms, own = int(client.hget(keys.meta, "clock") or 0), False
     with suppress(Corruption):
-        for entry in stream_entries(stream):
+        for entry in stream_entries(stream or ()):
             written_ms, own = parse_header(entry.payload).time_ms, entry.seq == seq
     seconds, micros = client.time()
     age_ms = seconds * 1000 + micros // 1000 - written_ms
