@@ -43,13 +43,16 @@ class Outage(WalletError):
 
     `code` is `overloaded`, `partition_unavailable`, `journal_unavailable` or `outcome_unknown`. Every code
     but `outcome_unknown` promises that nothing was done and nothing will be.
+
+    `detail` is for callers. `why` is for operators, since it may name hosts: only `str()` and logs have it.
     """
 
-    def __init__(self, code: str, detail: str, *, retry_after_s: int = 1) -> None:
-        super().__init__(detail)
+    def __init__(self, code: str, detail: str, *, retry_after_s: int = 1, why: str = "") -> None:
+        super().__init__(f"{detail}: {why}" if why else detail)
         self.code = code
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.why = why
 
 
 class Corruption(WalletError):

@@ -52,7 +52,7 @@ class HistoryUnavailable(Outage):
     """The database does not answer, or not correctly."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__("history_unavailable", f"the history store does not answer: {text_of(error)}")
+        super().__init__("history_unavailable", "the history store does not answer", why=text_of(error))
 
 
 def text_of(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Answers, and the stable codes of everything that is not a success."""
 
+import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final, NamedTuple
 
@@ -12,6 +13,9 @@ from wallet_engine.service.api import OF_RECEIVER, outage_detail
 from wallet_engine.telemetry.logging import get_logger
 
 _log = get_logger(__name__)
+
+#: Seconds between two log lines of why an outage is, which callers are not told.
+WHY_LOG_S: Final = 60.0
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -165,6 +169,22 @@ _PROBLEM_JSON: Final = (b"content-type", b"application/problem+json")
 REPLAYED: Final = (b"idempotent-replayed", b"true")
 
 
+class _Whys:
+    """Logs why the history store does not answer, at most once in `WHY_LOG_S`."""
+
+    def __init__(self) -> None:
+        self._logged_s = -WHY_LOG_S
+
+    def log(self, error: Outage) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._logged_s + WHY_LOG_S:
+            self._logged_s = now_s
+            _log.warning("outage", code=error.code, why=error.why)
+
+
+_whys: Final = _Whys()
+
+
 class Refused(Exception):
     """Ends a request with a problem; raised by any check that refuses the request."""
 
@@ -272,6 +292,8 @@ def failure(error: Exception, path: str, transaction_id: str | None = None) -> A
     if isinstance(error, InvalidInput):
         return problem(error.code, error.detail, transaction_id=transaction_id)
     if isinstance(error, Outage):
+        if error.why:
+            _whys.log(error)
         return outage(error, transaction_id=transaction_id)
     if isinstance(error, RateLimited):
         headers = ((b"retry-after", b"%d" % max(1, error.retry_after_s)),)

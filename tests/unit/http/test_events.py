@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import asyncpg
 import pytest
 from starlette.types import ASGIApp
 from unit.http.events_double import DELIVERY, ENDPOINT, WEBHOOK_ID, EventsDouble
 from unit.http.wallet_double import WalletDouble, assert_problem, call
 
 from wallet_engine.history.database import HistoryUnavailable
+from wallet_engine.http import problems
 from wallet_engine.http.application import create_app
 from wallet_engine.webhooks.log import START, EventsRemoved, OfAnotherLog, Place
 from wallet_engine.webhooks.store import TooMany
@@ -32,14 +34,22 @@ def test_without_a_database_there_is_none(app: ASGIApp) -> None:
         assert (response.status_code, response.json()["code"]) == (501, "history_not_configured")
 
 
-def test_a_database_that_is_away_is_503(events_app: ASGIApp, double: EventsDouble) -> None:
-    for method in ("read", "all"):
-        double.answers[method] = ConnectionRefusedError(111, "refused")
+def test_a_database_that_is_away_is_503(
+    events_app: ASGIApp, double: EventsDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G13: its words name hosts, users and columns. They are for the log, once a minute, and not for callers."""
+    logged: list[str] = []
+    monkeypatch.setattr(problems, "_whys", problems._Whys())
+    monkeypatch.setattr(problems._log, "warning", lambda event, **more: logged.append(more["why"]))
+    double.answers["read"] = ConnectionRefusedError(111, "Connect call failed ('10.0.0.9', 5432)")
+    double.answers["all"] = asyncpg.PostgresError('permission denied for table "webhooks"')
     for path in ("/v1/events", "/v1/webhooks"):
         response = call(events_app, "GET", path)
         assert (response.status_code, response.json()["code"]) == (503, "history_unavailable")
+        assert response.json()["detail"] == "the history store does not answer"
         assert response.headers["retry-after"]
-    assert issubclass(HistoryUnavailable, Exception)
+    assert logged == ["[Errno 111] Connect call failed ('10.0.0.9', 5432)"]
+    assert str(HistoryUnavailable(ValueError("why"))) == "the history store does not answer: why"
 
 
 def test_events_and_where_the_next_ones_are(events_app: ASGIApp, double: EventsDouble) -> None:
