@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 from wallet_engine.http import connections, framing
 from wallet_engine.http.connections import NEVER, Connections
+from wallet_engine.http.cycles import AnswerTransport, UntilClosedCycle
 from wallet_engine.http.direct import ASKED_KEY, PEER_KEY, Direct
 from wallet_engine.http.encoded_heads import EncodedHeads
 from wallet_engine.http.framing import HEAD_BYTES_MAX, HEAD_END, NOT_HTTP, TOO_LARGE, Fault, prepare
@@ -313,9 +314,10 @@ class WalletHttpProtocol(asyncio.Protocol):
             ASKED_KEY: asked,
         }
         keep_alive = version != "1.0" and self._parser.should_keep_alive() and not self._closing
-        cycle = self._cycle = RequestResponseCycle(
+        made = UntilClosedCycle if version == "1.0" else RequestResponseCycle
+        cycle = self._cycle = made(
             scope=cast(Any, scope),
-            transport=cast(asyncio.Transport, _AnswerTransport(self)),
+            transport=cast(asyncio.Transport, AnswerTransport(self)),
             flow=self.flow,
             logger=_logger,
             access_logger=_logger,
@@ -435,15 +437,3 @@ class WalletHttpProtocol(asyncio.Protocol):
         if self._head or self._asked is None:
             self._asked = names_of(bytes(self._head))
         self._write(answer.status, answer.headers, b"", answer.body)
-
-
-class _AnswerTransport:
-    """The transport for answers by ASGI: it may be closed before the request's body is complete."""
-
-    def __init__(self, protocol: WalletHttpProtocol) -> None:
-        self._protocol = protocol
-        self.write = protocol.transport.write
-        self.is_closing = protocol.transport.is_closing
-
-    def close(self) -> None:
-        self._protocol.close_after_answer()

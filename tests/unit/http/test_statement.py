@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -94,11 +95,13 @@ async def serving(reader: Reader, gate: Gate | None = None) -> AsyncIterator[Cal
     )
     writers: list[asyncio.StreamWriter] = []
 
-    async def ask(method: str = "GET", more: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def ask(
+        method: str = "GET", more: str = "", version: str = "1.1"
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         port = (await asyncio.wait_for(asyncio.shield(listening), 5)).rpartition(":")[2]
         answer, writer = await asyncio.open_connection("127.0.0.1", int(port))
         writers.append(writer)
-        writer.write(f"{method} {PATH} HTTP/1.1\r\nhost: wallet\r\n{more}\r\n".encode())
+        writer.write(f"{method} {PATH} HTTP/{version}\r\nhost: wallet\r\n{more}\r\n".encode())
         return answer, writer
 
     try:
@@ -139,6 +142,32 @@ def test_g10_who_reads_too_slowly_is_cut_off(monkeypatch: pytest.MonkeyPatch) ->
             answer, _ = await ask()
             assert await status_of(answer) == b"200"
             await until(lambda: reader.open == 0)
+
+    uvloop.run(scenario())
+
+
+def test_http_1_0_gets_no_chunks_and_half_an_answer_does_not_look_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        async with serving(Reader(rows_max=3)) as ask:
+            answer, _ = await ask(version="1.0", more="accept: text/csv\r\n")
+            head, _, body = (await asyncio.wait_for(answer.read(), 10)).partition(b"\r\n\r\n")
+            assert b"transfer-encoding" not in head.lower()
+            assert b"connection: close" in head.lower()
+            whole = json.loads(body)
+            assert len(whole["lines"]) == 1500
+            answer, _ = await ask("HEAD", version="1.0")
+            head = await asyncio.wait_for(answer.read(), 10)
+            assert b" 200 " in head
+            assert head.endswith(b"\r\n\r\n")
+        monkeypatch.setattr(application_module, "STREAM_S_MAX", 0.5)
+        async with serving(Reader()) as ask:
+            answer, _ = await ask(version="1.0")
+            assert await status_of(answer) == b"200"
+            await asyncio.sleep(1)
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(answer.read(), 10)
 
     uvloop.run(scenario())
 
