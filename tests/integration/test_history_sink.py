@@ -5,7 +5,7 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from wallet_engine.admin.proof.history import HistoryVerdict, compare, read_rows
 from wallet_engine.app.webhooks import guarded_events
 from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import RULES, EntryHeader, parse_header
-from wallet_engine.domain.errors import ConfigError, Corruption
+from wallet_engine.domain.errors import ConfigError, Corruption, Outage
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.notes import note_of
@@ -26,9 +26,9 @@ from wallet_engine.domain.operation import parse_operation
 from wallet_engine.domain.oracle import apply_payload
 from wallet_engine.domain.oracle_rules import decide_operations
 from wallet_engine.domain.oracle_state import PartitionState
-from wallet_engine.history import books, ends, legs, reader, rows, session
+from wallet_engine.history import books, clearing, ends, legs, reader, rows, session
 from wallet_engine.history import sink as sink_module
-from wallet_engine.history.clearing import clear
+from wallet_engine.history.clearing import clear, clear_telling
 from wallet_engine.history.database import (
     HistoryUnavailable,
     check_none_detached,
@@ -81,16 +81,17 @@ class Chains:
 def run(url: str, *batches: Sequence[FeedEntry], partitions: Sequence[int] = (0, 1)) -> None:
     """Give batches to a sink that is opened for them."""
 
-    async def main() -> None:
-        sink = HistorySink(url)
-        await sink.start()
-        await sink.positions(partitions)
-        for batch in batches:
-            await sink.take(batch)
-        await sink.flush()
-        await sink.close()
+    asyncio.run(run_sink(url, *batches, partitions=partitions))
 
-    asyncio.run(main())
+
+async def run_sink(url: str, *batches: Sequence[FeedEntry], partitions: Sequence[int] = (0, 1)) -> None:
+    sink = HistorySink(url)
+    await sink.start()
+    await sink.positions(partitions)
+    for batch in batches:
+        await sink.take(batch)
+    await sink.flush()
+    await sink.close()
 
 
 @pytest.fixture
@@ -469,35 +470,74 @@ def test_a_join_of_what_came_early_waits_for_a_rebuild_and_looks_again(url: str)
     assert rows_of(url, "SELECT FROM early_credits") == []
 
 
+@pytest.mark.parametrize("where", ["between statements", "within a copy"])
+@pytest.mark.parametrize("waiting", ["rebuild", "follower"])
 def test_g9_who_stops_in_the_middle_of_a_write_keeps_no_other_waiting(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    url: str, where: str, waiting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that was stopped kept its locks: no other could take over its partitions, and no rebuild began."""
     monkeypatch.setattr(session, "IDLE_S_MAX", 1.0)
+    monkeypatch.setattr(clearing, "LOOK_S", 0.5)
     chains = Chains()
     first = chains.add(0, "o - alice - 0 USD", f"t {T[0]} @bank alice 500 USD")
     stopped = asyncio.Event()
+    said: list[str] = []
 
     async def stop(*_: Any) -> None:
         stopped.set()
         await asyncio.Event().wait()
+
+    async def stopping_rows(*_: Any) -> tuple[Any, list[Any]]:
+        async def none() -> AsyncIterator[tuple[Any, ...]]:
+            await stop()
+            yield ()
+
+        return none(), []
 
     async def main() -> None:
         slow, other = HistorySink(url), await connect(url, "test")
         await slow.start()
         await slow.positions((0, 1))
         with monkeypatch.context() as patched:
-            patched.setattr(Matched, "write", stop)
+            if where == "within a copy":
+                patched.setattr(sink_module, "_rows", stopping_rows)
+            else:
+                patched.setattr(Matched, "write", stop)
             await slow.take([first])
             await stopped.wait()
         async with asyncio.timeout(20):
-            await clear(other, [0])
+            if waiting == "rebuild":
+                await clear_telling(other, [0], url, said.append)
+            else:
+                await run_sink(url, [first])
         await slow.close()
         await other.close()
 
     asyncio.run(main())
-    run(url, [first])
+    if waiting == "rebuild":
+        assert "(wallet-engine follow, from " in said[0]
+        run(url, [first])
     assert len(rows_of(url, "SELECT FROM postings WHERE account = 'alice'")) == 2
+
+
+def test_a_rebuild_that_waits_for_another_program_says_for_whom_and_ends(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clearing, "LOOK_S", 0.1)
+    monkeypatch.setattr(clearing, "HELD_S_MAX", 0)
+    chains = Chains()
+    run(url, [chains.add(0, "o - alice - 0 USD")])
+
+    async def main() -> None:
+        holding, connection = await connect(url, "somebody's psql"), await connect(url, "test")
+        async with holding.transaction():
+            await holding.execute("SELECT FROM postings FOR UPDATE")
+            with pytest.raises(Outage, match=r"nothing was deleted.*somebody's psql, from"):
+                await clear_telling(connection, [0], url, lambda _: None)
+        await holding.close()
+
+    asyncio.run(main())
+    assert len(rows_of(url, "SELECT FROM postings")) == 1
 
 
 def test_what_is_made_anew_is_not_taken_for_damage(url: str) -> None:

@@ -15,6 +15,7 @@ from support.webhook_server import Received, WebhookServer, never, status
 from wallet_engine.domain.errors import text_of
 from wallet_engine.events.event import Event
 from wallet_engine.history.database import connect, migrate, settings
+from wallet_engine.history.stalled import DELIVERIES_WRITER
 from wallet_engine.webhooks import dispatcher as dispatching
 from wallet_engine.webhooks import outbox, queue
 from wallet_engine.webhooks.dispatcher import Dispatcher
@@ -307,6 +308,39 @@ async def test_deliveries_that_ended_long_ago_are_forgotten(
     assert [ages[number] for number in kept] == [
         *((40, "pending"), (29, "parked"), (8, "pending"), (6, "delivered"), (6, "parked")),
     ]
+
+
+async def test_g9_an_endpoint_that_a_stopped_process_holds_keeps_no_other_from_being_leased(
+    pool: Any, history_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was stopped while it made deliveries kept its endpoint's row: no other process leased anything."""
+    monkeypatch.setattr(outbox, "IDLE_S_MAX", 1.0)
+    store, healthy = WebhookStore(pool), outbox.Outbox(pool, "f2")
+    held, free = [(await store.create(endpoint("https://shop.example/"))).webhook_id for _ in "ab"]
+
+    goes_on = asyncio.Event()
+
+    async def rows() -> AsyncIterator[tuple[Any, ...]]:
+        await goes_on.wait()
+        for row in ():
+            yield row
+
+    stopped = await connect(history_url, DELIVERIES_WRITER)
+    transaction = stopped.transaction()
+    await transaction.start()
+    await stopped.execute("UPDATE webhooks SET position = position WHERE webhook_id = $1", held)
+    copying = asyncio.create_task(stopped.copy_records_to_table("webhook_deliveries", records=rows()))
+    async with asyncio.timeout(20):
+        assert [each.webhook_id for each in await healthy.lease()] == [free]
+        await asyncio.sleep(1)
+        await until(lambda: _leased(healthy, {held, free}), "the endpoint of the stopped process is leased")
+    goes_on.set()
+    with pytest.raises(asyncpg.PostgresConnectionError):
+        await copying
+
+
+async def _leased(healthy: outbox.Outbox, wanted: set[str]) -> bool:
+    return {each.webhook_id for each in await healthy.lease()} == wanted
 
 
 async def test_a_page_of_deliveries_reads_no_more_than_the_page(pool: Any) -> None:

@@ -1,11 +1,19 @@
 """Deletes the history of partitions, so that the followers rebuild it."""
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from wallet_engine.domain.entry import ZERO_NONCE
-from wallet_engine.history.database import NO_WRITES
+from wallet_engine.domain.errors import Outage
+from wallet_engine.history import session
+from wallet_engine.history.database import NO_WRITES, as_outage, connected
 from wallet_engine.history.sink import SINK
+from wallet_engine.history.stalled import end_stalled, holders
+
+#: After how long it looks who keeps it waiting, and the oldest transaction that it waits for.
+LOOK_S: Final = 2.0
+HELD_S_MAX: Final = 120
 
 #: Credits in other partitions, of transfers that began in these: they wait until the transfers are rebuilt.
 _SET_BACK: Final = """
@@ -41,3 +49,41 @@ async def clear(connection: Any, partitions: Collection[int]) -> None:
         await connection.execute(_SET_BACK, chosen)
         for table in _TABLES:
             await connection.execute(f"DELETE FROM {table} WHERE partition = ANY($1)", chosen)
+
+
+async def clear_telling(
+    connection: Any, partitions: Collection[int], url: str, tell: Callable[[str], None]
+) -> None:
+    """`clear`, which tells whom it waits for, and ends followers that stand still in the middle of a write.
+
+    Raises `HistoryUnavailable`, and `Outage` when it waits for another long transaction: then nothing was deleted.
+    """
+    clearing = asyncio.ensure_future(clear(connection, partitions))
+    try:
+        while not (await asyncio.wait((clearing,), timeout=LOOK_S))[0]:
+            async with connected(url, "wallet-admin history rebuild, looking") as looking:
+                await _look(looking, connection.get_server_pid(), tell)
+        with as_outage():
+            clearing.result()
+    finally:
+        if not clearing.done():
+            connection.terminate()  # first: otherwise the cancelled query waits for the server
+            clearing.cancel()
+        await asyncio.gather(clearing, return_exceptions=True)
+
+
+async def _look(looking: Any, pid: int, tell: Callable[[str], None]) -> None:
+    ended = await end_stalled(looking, session.IDLE_S_MAX)
+    if ended:
+        named = ", ".join(map(str, ended))
+        tell(
+            f"followers that stood still in the middle of a write were ended: PostgreSQL's processes {named}"
+        )
+    found = await holders(looking, pid)
+    who = "; ".join(map(str, found))
+    if found:
+        tell(f"it waits for {who}")
+    if any(each.age_s > HELD_S_MAX for each in found):
+        raise Outage(
+            "history_unavailable", f"nothing was deleted, because it waits for {who}: end that, and repeat"
+        )

@@ -372,6 +372,7 @@ class HistoryReader:
                         size_max=CONNECTIONS_MAX,
                         answer_s_max=ANSWER_S_MAX,
                         in_order=True,
+                        may_idle=True,
                         check=check_version,
                     )
         return self._pool

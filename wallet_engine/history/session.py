@@ -10,13 +10,23 @@ it.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Self, TypeVar
 
 import asyncpg
 
-from wallet_engine.domain.errors import ConfigError
-from wallet_engine.history.database import BY_KEY, IN_ORDER, HistoryUnavailable, as_outage, connect, settings
+from wallet_engine.domain.errors import ConfigError, WalletError
+from wallet_engine.history.database import (
+    BY_KEY,
+    IN_ORDER,
+    HistoryUnavailable,
+    as_outage,
+    connect,
+    connected,
+    settings,
+)
+from wallet_engine.history.stalled import end_stalled
+from wallet_engine.telemetry.logging import get_logger
 
 T = TypeVar("T")
 
@@ -27,8 +37,8 @@ Check = Callable[[Any], Awaitable[None]]
 LOST_S_MAX: Final = 1.0
 #: Maximum time of a follower's write: during a rebuild it waits for locks.
 WRITE_S_MAX: Final = 60.0
-#: How long the server keeps the transaction of a follower that stands still between two statements: others wait for its
-#: locks.
+#: How long the transaction of a process may stand still, between two statements or in the middle of a COPY: others wait
+#: for its locks.
 IDLE_S_MAX: Final = 30.0
 #: How long a pool waits for a connection, and for the answer to a trivial query.
 ALIVE_S_MAX: Final = 2.0
@@ -50,19 +60,22 @@ _OTHER_TABLES: Final = (
 )
 
 
+log = get_logger(__name__)
+
+
 class Session:
     """One connection, for one query after the other."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, url: str) -> None:
         self.connection = connection
+        self._url = url
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         connection.add_termination_listener(self._note_lost)
 
     @classmethod
     async def open(cls, url: str, name: str, *, by_key: bool = False) -> Self:
         """`by_key`: see `database.BY_KEY`. Raises `HistoryUnavailable`, and `ConfigError` for a server too old."""
-        ends = {"idle_in_transaction_session_timeout": f"{IDLE_S_MAX * 1000:.0f}ms"}
-        return cls(await connect(url, name, {**(BY_KEY if by_key else {}), **ends}))
+        return cls(await connect(url, name, {**(BY_KEY if by_key else {}), **_no_idling()}), url)
 
     def __repr__(self) -> str:
         return f"<Session {'lost' if self._lost.done() else 'open'}>"
@@ -78,7 +91,12 @@ class Session:
         """
         task = asyncio.ensure_future(asking)
         try:
-            await asyncio.wait((task, self._lost), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            waiting_s = min(limit_s, IDLE_S_MAX)
+            await asyncio.wait((task, self._lost), timeout=waiting_s, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and not self._lost.done() and limit_s > waiting_s:
+                await self._end_stalled()
+                left_s = limit_s - waiting_s
+                await asyncio.wait((task, self._lost), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             if self._lost.done() and not task.done():
                 await asyncio.wait((task,), timeout=LOST_S_MAX)
             if not task.done():
@@ -93,6 +111,16 @@ class Session:
         finally:
             if not task.done():
                 await self._give_up(task)
+
+    async def _end_stalled(self) -> None:
+        """End those that may keep this session waiting, and stand still themselves."""
+        with suppress(WalletError):
+            async with connected(self._url, "wallet-engine follow, for another") as other:
+                ended = await end_stalled(other, IDLE_S_MAX, (self.connection.get_server_pid(),))
+                if ended:
+                    log.warning(
+                        "writers that stood still in the middle of a write were ended", processes=ended
+                    )
 
     async def _give_up(self, task: "asyncio.Future[Any]") -> None:
         self.connection.terminate()  # first: otherwise the cancelled query waits for the server
@@ -124,10 +152,12 @@ class Pool:
         answer_s_max: float,
         quick_commits: bool = False,
         in_order: bool = False,
+        may_idle: bool = False,
         check: Check | None = None,
     ) -> Self:
         """Does not connect yet. With `quick_commits` a commit need not wait for the disk. `in_order`: see
-        `database.IN_ORDER`. A database that does not pass `check` gets no query, and raises `HistoryUnavailable`.
+        `database.IN_ORDER`. `may_idle`: a transaction may last as long as somebody reads. A database that does not pass
+        `check` gets no query, and raises `HistoryUnavailable`.
         """
         quick = {"synchronous_commit": "off"} if quick_commits else {}
         return cls(
@@ -138,7 +168,12 @@ class Pool:
                 timeout=ALIVE_S_MAX,
                 command_timeout=answer_s_max,
                 reset=_leave,
-                server_settings={**settings(name), **quick, **(IN_ORDER if in_order else {})},
+                server_settings={
+                    **settings(name),
+                    **quick,
+                    **(IN_ORDER if in_order else {}),
+                    **({} if may_idle else _no_idling()),
+                },
             ),
             check,
         )
@@ -195,6 +230,10 @@ class Pool:
     def terminate(self) -> None:
         """Close all of them at once."""
         self._pool.terminate()
+
+
+def _no_idling() -> dict[str, str]:
+    return {"idle_in_transaction_session_timeout": f"{IDLE_S_MAX * 1000:.0f}ms"}
 
 
 async def _leave(_connection: Any) -> None:

@@ -48,6 +48,7 @@ from wallet_engine.history.rows import (
     uuid_of,
 )
 from wallet_engine.history.session import Session
+from wallet_engine.history.stalled import HISTORY_WRITER
 from wallet_engine.journal.feed import FeedEntry, FeedPosition
 
 SINK: Final = "history"
@@ -152,7 +153,7 @@ class HistorySink:
 
     async def start(self) -> None:
         """Raises `HistoryUnavailable`, and `ConfigError` for tables of another version."""
-        self._session = session = await Session.open(self._url, "wallet-engine follow", by_key=True)
+        self._session = session = await Session.open(self._url, HISTORY_WRITER, by_key=True)
         await session.ask(check_version(session.connection))
         self._months.clear()
 

@@ -10,10 +10,15 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from wallet_engine.domain.errors import WalletError
+from wallet_engine.history.session import IDLE_S_MAX
+from wallet_engine.history.stalled import end_stalled
+from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.webhooks.endpoint import DISABLED, ENABLED, Endpoint, Filter
 from wallet_engine.webhooks.log import read_events
 from wallet_engine.webhooks.queue import DELIVERED, LINE_MAX, PARKED, PENDING, WAITING_MAX, Delivery, Result
 from wallet_engine.webhooks.store import ENDPOINT_COLUMNS, MAX_ID, endpoint_of
+
+log = get_logger(__name__)
 
 #: Length of a lease: how long the endpoints of a dead process wait for another one.
 LEASE_S: Final = 8.0
@@ -28,6 +33,14 @@ KEPT_S: Final = {DELIVERED: 7 * 86_400, PARKED: 30 * 86_400}
 EVENTS_KEPT_DAYS: Final = 90.0
 REMOVED_ROWS: Final = 5_000
 
+_LEASE: Final = f"""
+WITH free AS (
+    SELECT webhook_id FROM webhooks
+    WHERE status = $2 AND worker <> $1 AND leased_until < clock_timestamp() FOR UPDATE SKIP LOCKED
+)
+UPDATE webhooks SET worker = $1, leased_until = clock_timestamp() + make_interval(secs => {LEASE_S})
+WHERE status = $2 AND (worker = $1 OR webhook_id IN (SELECT webhook_id FROM free)) RETURNING {ENDPOINT_COLUMNS}
+"""
 _RECORD: Final = """
 UPDATE webhook_deliveries AS d
 SET status = u.status, attempts = u.attempts, next_at = u.next_at, tried_at = $4, answer = u.answer, error = u.error
@@ -90,12 +103,16 @@ class Outbox:
         return f"<Outbox {self._worker}>"
 
     async def lease(self) -> list[Endpoint]:
-        """Lease every enabled endpoint that no other process has. Returns the leased endpoints."""
-        rows = await self._pool.fetch(
-            f"UPDATE webhooks SET worker = $1, leased_until = clock_timestamp() + make_interval(secs => {LEASE_S}) "
-            f"WHERE status = $2 AND (worker = $1 OR leased_until < clock_timestamp()) RETURNING {ENDPOINT_COLUMNS}",
-            *(self._worker, ENABLED),
-        )
+        """Lease every enabled endpoint that no other process has. Returns the leased endpoints.
+
+        One that another process is just changing waits for the next time, unless it is leased here. Ends processes
+        that stand still in the middle of that.
+        """
+        async with self._pool.acquire() as connection:
+            ended = await end_stalled(connection, IDLE_S_MAX)
+            if ended:
+                log.warning("writers that stood still in the middle of a write were ended", processes=ended)
+            rows = await connection.fetch(_LEASE, self._worker, ENABLED)
         return [endpoint_of(row) for row in rows]
 
     async def release(self) -> None:

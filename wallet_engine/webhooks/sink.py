@@ -22,6 +22,7 @@ from wallet_engine.events.maker import Maker, Start, from_first
 from wallet_engine.events.saved import Pace, load_book, save_book
 from wallet_engine.history.database import HistoryUnavailable, check_version, time_of
 from wallet_engine.history.session import Pool, Session
+from wallet_engine.history.stalled import DELIVERIES_WRITER, EVENTS_WRITER
 from wallet_engine.journal.feed import Feed, FeedEntry, FeedPosition
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
@@ -92,12 +93,12 @@ class WebhookSink:
 
     async def start(self) -> None:
         """Raises `HistoryUnavailable`, and `ConfigError` for tables of another version."""
-        self._session = session = await Session.open(self._url, "wallet-engine follow webhooks")
+        self._session = session = await Session.open(self._url, EVENTS_WRITER)
         await session.ask(check_version(session.connection))
         # These commits need not wait for the disk: a delivery that is not recorded is sent again.
         self._pool = await Pool.open(
             self._url,
-            "wallet-engine webhooks",
+            DELIVERIES_WRITER,
             size_max=_CONNECTIONS_MAX,
             answer_s_max=_ANSWER_S_MAX,
             quick_commits=True,

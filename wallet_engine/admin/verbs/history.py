@@ -21,7 +21,7 @@ from wallet_engine.admin.session import (
 )
 from wallet_engine.domain.errors import ConfigError, WalletError, WrongUsage, text_of
 from wallet_engine.domain.times import time_text
-from wallet_engine.history.clearing import clear
+from wallet_engine.history.clearing import clear_telling
 from wallet_engine.history.database import (
     check_none_detached,
     check_version,
@@ -154,8 +154,12 @@ def rebuild(session: Session, database: str | None, wait: bool, partitions: tupl
     Their rows are deleted in one step. The followers of the history write them again, from the first entry on. The API
     keeps reading; until the followers have caught up, its answers cover less time. Ctrl-C during --wait ends only the
     waiting.
+
+    It waits for transactions that are writing, and names them. A follower's that stands still for half a minute (its
+    process was stopped, its machine is gone) is ended; another one that lasts for two minutes ends the rebuild, which
+    then deletes nothing.
     """
-    url = _needed(database)
+    url, warn = _needed(database), _Warner()
     with session.directory() as directory:
         count = directory.config().partitions
         strange = [p for p in partitions if p >= count]
@@ -169,10 +173,10 @@ def rebuild(session: Session, database: str | None, wait: bool, partitions: tupl
             return
         with session.change(directory, plan):
             directory.followers.note(SINK, dict.fromkeys(chosen, 0))
-            before = asyncio.run(_clear(url, chosen))
+            before = asyncio.run(_clear(url, chosen, warn))
             # A follower may have noted its old position meanwhile: the journal must not be pruned up to there.
             directory.followers.note(SINK, dict.fromkeys(chosen, 0))
-        hindrance = _Hindrance(directory)
+        hindrance = _Hindrance(directory, warn)
         hindrance.tell()
         said = "it is being rebuilt"
         if wait:
@@ -188,24 +192,35 @@ def rebuild(session: Session, database: str | None, wait: bool, partitions: tupl
     session.answer({"partitions": chosen}, lambda console: console.print(f"{named}: {said}"))
 
 
-class _Hindrance:
-    """Says on standard error what keeps the followers of the history from writing, whenever that changes."""
+class _Warner:
+    """Says something on standard error, once until it changes."""
 
-    def __init__(self, directory: Directory) -> None:
-        self._directory = directory
+    def __init__(self) -> None:
         self._said = ""
         self._console = plain_console(stderr=True)
 
     def __repr__(self) -> str:
-        return f"<_Hindrance {self._said}>"
+        return f"<_Warner {self._said}>"
+
+    def __call__(self, found: str, otherwise: str) -> None:
+        """`otherwise`: what to say when nothing is found any more."""
+        if found != self._said:
+            self._console.print(f"! {found}" if found else otherwise, soft_wrap=True)
+            self._said = found
+
+
+class _Hindrance:
+    """Says what keeps the followers of the history from writing, whenever that changes."""
+
+    def __init__(self, directory: Directory, warn: _Warner) -> None:
+        self._directory = directory
+        self._warn = warn
+
+    def __repr__(self) -> str:
+        return f"<_Hindrance {self._warn!r}>"
 
     def tell(self) -> None:
-        found = self._look()
-        if found != self._said:
-            self._console.print(
-                f"! {found}" if found else "the history is being written again", soft_wrap=True
-            )
-            self._said = found
+        self._warn(self._look(), "the history is being written again")
 
     def _look(self) -> str:
         """Empty when nothing is known to keep them from it."""
@@ -218,13 +233,13 @@ class _Hindrance:
         return "; ".join(trouble.what for info in members.values() for trouble in info.troubles)
 
 
-async def _clear(url: str, partitions: Collection[int]) -> dict[int, int]:
+async def _clear(url: str, partitions: Collection[int], warn: _Warner) -> dict[int, int]:
     """Delete the rows of these partitions. Returns partition -> the seq that its history had reached."""
     async with connected(url, "wallet-admin history rebuild") as connection:
         await check_version(connection)
         await check_none_detached(connection)
         before = await _seqs(connection, partitions)
-        await clear(connection, partitions)
+        await clear_telling(connection, partitions, url, lambda said: warn(said, ""))
         return before
 
 
