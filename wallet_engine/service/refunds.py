@@ -174,6 +174,12 @@ class Refunds:
             return True
         if (await self._reader.transfer(original.q, transfer_field(account, id_))).record is not None:
             return True  # it, or another one: the partition tells them apart
+        headroom = self._engine.headroom
+        if headroom.wary:  # a refund that cannot begin takes no id: with another body it is no conflict
+            headroom.check(home)
+            check_sides(
+                headroom, original.q, self._engine.cluster.homes.of_receiver(original.payer, original.q)
+            )
         legs = ((account, original.payer, asked or 0, original.currency),)
         said = words(mark_for(legs, f"{original.field} {command.note}"), 0, INTERRUPT, ())
         taking = ("g", id_, account, said, 0, "-", "", command.by)
