@@ -21,7 +21,7 @@ from support.wallet_api import WalletApi, check_problem, new_id
 
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.columns import pack
-from wallet_engine.domain.entry import RULES, EntryHeader, parse_header
+from wallet_engine.domain.entry import RULES, EntryHeader, parse_entry, parse_header
 from wallet_engine.domain.operation import parse_operation
 from wallet_engine.journal.link_wire import (
     MessageBuffer,
@@ -201,6 +201,8 @@ def test_what_cannot_be_replayed_is_cut_and_the_partition_serves(cluster: DevClu
     with WalletApi(cluster.url, PARTITIONS) as api:
         account = api.account(5)
         wait_until(lambda: api.pay("@bank", account, "0.01").status == 200, "it serves")
+    place, *_ = read(journal, partitions={5}, after={5: int(seq) - 1})
+    assert parse_entry(place.payload).operations[0].line() == "n cut - - 0 -"
     wait_until(
         lambda: faulty[4] in meta(cluster, 4).get("fault", ""), "the other one is stopped again", SEEN_S_MAX
     )

@@ -1,7 +1,8 @@
 """`wallet-admin journal cut`: removes the forged end of a partition's chain from a journal copy that does not run."""
 
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -9,13 +10,18 @@ from rich.console import Console
 from wallet_engine.admin.journals import check_journal
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.verbs.rebuild import meta_of
-from wallet_engine.domain.entry import parse_header
+from wallet_engine.domain.columns import pack
+from wallet_engine.domain.entry import RULES, EntryHeader, parse_header
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.paths import path_text
 from wallet_engine.journal.reader import read
 from wallet_engine.journal.segments import read_segment_header, segment_numbers
 from wallet_engine.journal.writer import JournalWriter
 from wallet_engine.routing.directory import Directory
+
+#: The operation of an entry without effect.
+_NOTHING: Final = pack([("n", "cut", "-", "-", 0, "-", "", "")]).columns
 
 
 @click.command()
@@ -30,8 +36,11 @@ def cut(session: Session, journal: Path, partition: int, seq: int) -> None:
     to use it. Answers that callers got for these entries are not true afterwards. The entries are kept in DIR, in a
     file orphaned-…, which names the callers to inform.
 
+    Entries that change nothing take their places: a receiver may remember a credit by the number of its debit's entry,
+    and would take that of a later debit with this number for a repeat.
+
     Stop every journal copy first, and cut all of them in the same way before you start any. Refused when Redis has
-    the entry: then it was replayed, and can be accepted instead (rebuild --accept).
+    the entry: then it was replayed, and can be accepted instead (rebuild --accept). Run it again if it was interrupted.
 
     \b
     EXAMPLES
@@ -41,19 +50,16 @@ def cut(session: Session, journal: Path, partition: int, seq: int) -> None:
     check_journal(journal)
     with session.directory() as directory:
         _check_stopped(directory, partition, seq)
-        seqs = [
-            parse_header(record.payload).seq
-            for record in read(journal, partitions={partition}, after={partition: seq - 1})
-        ]
-        if not seqs:
+        last = last_to_cut(journal, partition, seq)
+        if not last:
             raise ConfigError(f"{journal} has no entry {seq} of partition {partition}")
         document: dict[str, Any] = {
             "journal": path_text(journal),
             "partition": partition,
-            "first_seq": seqs[0],
-            "last_seq": seqs[-1],
+            "first_seq": seq,
+            "last_seq": last,
         }
-        what = f"take entries {seqs[0]} to {seqs[-1]} of partition {partition} out of {journal}"
+        what = f"take entries {seq} to {last} of partition {partition} out of {journal}"
         plan = Plan(
             what,
             document,
@@ -63,7 +69,7 @@ def cut(session: Session, journal: Path, partition: int, seq: int) -> None:
         if not session.agreed(plan):
             return
         with session.change(directory, plan):
-            kept = _cut(journal, partition, seq)
+            kept = cut_out(journal, partition, seq)
     document["kept"] = path_text(kept)
     session.answer(document, lambda console: _show(console, what, f"done: they are in {kept}"))
 
@@ -81,14 +87,54 @@ def _check_stopped(directory: Directory, partition: int, seq: int) -> None:
         )
 
 
-def _cut(journal: Path, partition: int, seq: int) -> Path:
-    journal_id = read_segment_header(journal, segment_numbers(journal)[-1]).journal_id
-    writer = JournalWriter(journal, journal_id)
+def _headers(journal: Path, partition: int, seq: int) -> list[EntryHeader]:
+    """Those of the partition's entries from `seq` on."""
+    records = read(journal, partitions={partition}, after={partition: seq - 1})
+    return [parse_header(record.payload) for record in records]
+
+
+def _kept(journal: Path, partition: int, seq: int) -> list[Path]:
+    """The files with the partition's entries from `seq` on that were taken out, the newest last."""
+    found = journal.glob(f"orphaned-p{partition}-{seq}-*")
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+def last_to_cut(journal: Path, partition: int, seq: int) -> int:
+    """The seq of the last entry that is cut, or was by a run that was interrupted; 0 if there is none."""
+    taken_out = [int(path.name.split("-")[3]) for path in _kept(journal, partition, seq)]
+    return max([*taken_out, *(header.seq for header in _headers(journal, partition, seq))], default=0)
+
+
+def cut_out(journal: Path, partition: int, seq: int) -> Path:
+    """Put entries without effect, the same in every copy, in the places of these. Safe to repeat.
+
+    Returns the file with the entries that were taken out.
+    """
+    last = last_to_cut(journal, partition, seq)
+    before, *there = _headers(journal, partition, seq - 1)
+    writer = JournalWriter(journal, read_segment_header(journal, segment_numbers(journal)[-1]).journal_id)
     try:
-        writer.begin_rewrite()
-        return writer.rewrite({partition: seq - 1})[partition]
+        places = [before]
+        while places[-1].seq < last:
+            places.append(_after(places[-1]))
+        if there != places[1 : len(there) + 1]:
+            writer.begin_rewrite()
+            writer.rewrite({partition: seq - 1})
+            there = []
+        for header in places[len(there) + 1 :]:
+            payload = b"%b\n%b" % (header.text().encode(), _NOTHING)
+            writer.append(partition, payload, header, bound=False)
+        writer.sync()
     finally:
         writer.close()
+    return _kept(journal, partition, seq)[-1]
+
+
+def _after(header: EntryHeader) -> EntryHeader:
+    """The header of the entry without effect that follows."""
+    nonce = blake2b(f"cut {header.nonce} {header.seq}".encode(), digest_size=8).hexdigest()
+    place = header._replace(seq=header.seq + 1, prev_nonce=header.nonce, nonce=nonce)
+    return place._replace(outcomes=Outcome.APPLIED.value, rules=RULES)
 
 
 def _show(console: Console, what: str, so: str) -> None:
