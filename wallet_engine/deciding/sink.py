@@ -30,6 +30,8 @@ AGAIN_S: Final = 1.0
 #: Minimum time between two checkpoints, and the same as a multiple of the time that one takes.
 CHECKPOINT_S: Final = 60.0
 CHECKPOINT_REST: Final = 20
+#: Time until a checkpoint that could not be saved is tried again.
+CHECKPOINT_AGAIN_S: Final = 10.0
 #: If it lags more than this, the money of an entry may be spent before the oracle has decided the entry.
 LAG_S_MAX: Final = 5.0
 
@@ -75,6 +77,8 @@ class OracleSink:
         self._unstopped: dict[int, str] = {}
         self._checkpoint_s = time.monotonic() + CHECKPOINT_S
         self._saved_operations = 0
+        #: Why the last checkpoint could not be saved.
+        self._unsaved = ""
         self._lag_s = 0.0
         #: partition -> seq after which a restart reads on
         self._kept: dict[int, int] = {}
@@ -92,6 +96,8 @@ class OracleSink:
         ]
         if self._lag_s > LAG_S_MAX:
             said.append(f"decides what was written {self._lag_s:.0f} s ago")
+        if self._unsaved:
+            said.append(f"cannot save its checkpoint in {self._checkpoints.directory}: {self._unsaved}")
         return "; ".join(said)
 
     # What the follower calls ----------------------------------------------------------------------------------
@@ -134,8 +140,7 @@ class OracleSink:
             with suppress(asyncio.CancelledError):
                 await self._watching
             self._watching = None
-            with suppress(OSError):
-                await self._checkpoint(self._opened())
+            await self._checkpoint_or_tell(self._opened())
 
     # Beside it ------------------------------------------------------------------------------------------------
 
@@ -164,7 +169,7 @@ class OracleSink:
                 await self._look(decider)
                 await self._stop(decider)
                 if time.monotonic() >= self._checkpoint_s and decider.operations > self._saved_operations:
-                    await self._checkpoint(decider)
+                    await self._checkpoint_or_tell(decider)
             except Exception as error:  # without this task no partition would be stopped
                 unforeseen = not isinstance(error, WalletError | OSError)
                 log.warning(
@@ -221,6 +226,16 @@ class OracleSink:
             if first not in self._origins and partition not in self._unstopped:
                 self._origins[first] = await self._origin(partition, first.seq)
                 self._wake.set()  # now the reason can name the origin
+
+    async def _checkpoint_or_tell(self, decider: Decider) -> None:
+        """Save; a failure is logged and told, and tried again with the next checkpoint."""
+        try:
+            await self._checkpoint(decider)
+            self._unsaved = ""
+        except OSError as error:
+            self._unsaved = error.strerror or str(error)
+            self._checkpoint_s = time.monotonic() + CHECKPOINT_AGAIN_S
+            log.warning("checkpoint not saved", why=self._unsaved, again_in_s=CHECKPOINT_AGAIN_S)
 
     async def _checkpoint(self, decider: Decider) -> None:
         """Save one partition after the other; each file is of a different moment. Raises OSError."""

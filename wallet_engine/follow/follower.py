@@ -96,9 +96,11 @@ class Follower:
                 await self._close_sink()
 
     async def _close_sink(self) -> None:
-        with suppress(Exception):
+        try:
             async with asyncio.timeout(CLOSE_S_MAX):
                 await self._sink.close()
+        except Exception as error:  # whatever is not stored comes again
+            log.warning("the sink was not closed in order", sink=self._sink.name, error=text_of(error))
 
     async def _follow(self) -> None:
         """Follow the claimed partitions as long as the sink works. Never returns."""

@@ -102,8 +102,12 @@ def _write_copy(path: Path, offset: int, tail: bytes) -> Path:
     while copy.exists():  # the same offset was torn before; that copy is evidence too
         attempt += 1
         copy = path.with_name(f"{path.name}.torn-{offset}-{attempt}")
-    with open(copy, "xb") as file:
-        file.write(tail)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(copy, "xb") as file:
+            file.write(tail)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:  # a full disk: the tail stays where it is, and the next start copies it
+        copy.unlink(missing_ok=True)
+        raise
     return copy

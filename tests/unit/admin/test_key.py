@@ -121,6 +121,7 @@ def test_a_key_is_shown_to_people_once(flags: list[str]) -> None:
         (["create", "n", "--role", "payer", "--amount-max", "1000"], "is no amount of a currency", 2),
         (["create", "n", "--role", "payer", "--amount-max", "1.001:USD"], "is no amount of a currency", 2),
         (["create", "n", "--role", "payer", "--expires", "90"], "--expires '90' is no duration", 2),
+        (["create", "n", "--role", "payer", "--expires", "0d"], "--expires 0d: such a key is never valid", 2),
         (["create", "n", "--role", "payer", "--expires", "999999999d"], "is longer than 100 years", 2),
         (["rotate", "taken", "--keep", "36501d", "--yes"], "is longer than 100 years", 2),
         (["create", "n", "--role", "payer", "--accounts", ""], "--accounts '' lacks a word", 2),

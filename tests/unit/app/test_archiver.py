@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -109,6 +110,37 @@ def test_every_sealed_segment_is_archived_in_order_and_the_open_one_is_not(tmp_p
     assert log.read_text().split() == ["00000001.wal", "00000002.wal", "00000003.wal"]
     assert sorted(os.listdir(archive)) == ["00000001.wal", "00000002.wal", "00000003.wal"]
     assert (archive / "00000002.wal").read_bytes() == (tmp_path / "j" / "00000002.wal").read_bytes()
+
+
+def test_the_documented_command_goes_on_when_a_full_archive_has_room_again(tmp_path: Path) -> None:
+    """`test ! -e FILE && cp` left half a file, and refused from then on to archive anything."""
+    deploy = (Path(__file__).parents[3] / "cluster_config" / "DEPLOY.md").read_text("utf-8")
+    (documented,) = re.findall(r"^    --archive-command '(.*)'$", deploy, re.MULTILINE)
+    archive, tools = tmp_path / "archive", tmp_path / "tools"
+    for folder in (archive, tools):
+        folder.mkdir()
+    full = tools / "cp"
+    full.write_text('#!/bin/sh\nhead -c 100 "$1" >"$2"\nexit 1\n')
+    full.chmod(0o755)
+    command = f"PATH={tools}:$PATH; {documented.replace('/archive', str(archive))}"
+    sealed(tmp_path / "j", 2)
+    shutil.copy(tmp_path / "j" / "00000001.wal", archive)  # archived, and not recorded before a crash
+    told: list[str] = []
+    archive_until(
+        tmp_path / "j", command, lambda: any("00000002.wal: --archive" in each for each in told), told.append
+    )
+    full.unlink()
+    archive_until(tmp_path / "j", command, lambda: read_archived(tmp_path / "j").number == 2)
+    assert sorted(os.listdir(archive)) == ["00000001.wal", "00000002.wal"]
+    assert (archive / "00000002.wal").read_bytes() == (tmp_path / "j" / "00000002.wal").read_bytes()
+
+    sealed(tmp_path / "j", 1)
+    (archive / "00000003.wal").write_bytes(b"of another journal")
+    told.clear()
+    archive_until(
+        tmp_path / "j", command, lambda: any("00000003.wal: --archive" in each for each in told), told.append
+    )
+    assert (archive / "00000003.wal").read_bytes() == b"of another journal"
 
 
 def test_a_restart_goes_on_with_what_was_not_archived(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The oracle as a sink: what looks for differences beside it goes on after any error."""
 
 import asyncio
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from unit.admin.made import txid
 from unit.deciding.test_decider import PARTITIONS, Journal, opened, paid
 
 from wallet_engine.deciding import decider
+from wallet_engine.deciding import sink as sink_module
 from wallet_engine.deciding.sink import OracleSink
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.file_tree import FileTree
@@ -82,3 +84,46 @@ def test_g14_an_unforeseen_error_does_not_end_the_search_for_missing_ends(
 
     asyncio.run(main())
     assert list((tmp_path / "oracle").iterdir())
+
+
+def test_g14_a_checkpoint_that_cannot_be_saved_is_told_and_not_tried_without_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk was full: `doctor` said that all was well, and the log got two lines a second."""
+    monkeypatch.setattr(sink_module, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(sink_module, "LOOK_S", 0.01)
+    tries: list[bool] = []
+    tried = asyncio.Event()
+
+    def full(data: bytes) -> None:
+        tries.append(True)
+        tried.set()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def ends() -> tuple[Mapping[int, int], bool]:
+        return {}, True
+
+    async def origin(partition: int, seq: int) -> str:
+        return ""
+
+    async def main() -> None:
+        tree = FileTree(tmp_path / "map.json")
+        sink = OracleSink(tmp_path / "oracle", Directory(tree), PARTITIONS, ends, origin, Metrics())
+        save = sink._checkpoints.save_matching
+        monkeypatch.setattr(sink._checkpoints, "save_matching", full)
+        await sink.start()
+        await sink.take(opened(Journal(), (0, "ann")))
+        await sink.flush()
+        async with asyncio.timeout(10):
+            await tried.wait()
+        await asyncio.sleep(0.2)
+        assert len(tries) == 1
+        assert sink.trouble == f"cannot save its checkpoint in {tmp_path / 'oracle'}: No space left on device"
+        monkeypatch.setattr(sink._checkpoints, "save_matching", save)
+        await sink.close()
+        assert sink.trouble == ""
+        assert sink.resumes_after()[0] == 1
+        sink._checkpoints.close()
+        tree.close()
+
+    asyncio.run(main())

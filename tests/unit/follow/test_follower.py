@@ -1,6 +1,7 @@
 """A follower shares partitions with others, restarts at its sink's positions, and stops at a fork."""
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import closing
@@ -129,6 +130,24 @@ def test_each_entry_comes_once_in_order_also_behind_failures(tmp_path: Path, fai
         asyncio.run(follow(tree, ListFeed(ends), sink, lambda _: sink.current == {0, 1, 2, 3}))
         assert sink.kept == {p: list(range(1, end + 1)) for p, end in ends.items() if end}
         assert Followers(tree).seqs() == {"list": ends}
+
+
+def test_a_sink_that_is_not_closed_in_order_is_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not stored comes again, but whoever stopped the process for its last files has to know."""
+    logged: list[str] = []
+    monkeypatch.setattr(follower_module.log, "warning", lambda event, **more: logged.append(more["error"]))
+
+    class Full(ListSink):
+        async def close(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with closing(FileTree(tmp_path / "map.json")) as tree:
+        asyncio.run(
+            follow(tree, ListFeed(dict.fromkeys(range(4), 1)), sink := Full(), lambda _: bool(sink.current))
+        )
+    assert logged == ["[Errno 28] No space left on device"]
 
 
 class UnderWay(ListFeed):

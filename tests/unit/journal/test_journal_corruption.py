@@ -1,6 +1,8 @@
 """Damaged journals are refused. Torn ones are healed, can be appended to, and are read again."""
 
 import contextlib
+import errno
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -290,6 +292,32 @@ def test_torn_twice_at_the_same_offset_keeps_both_copies(tmp_path: Path) -> None
     assert [len(copy.read_bytes()) for copy in copies] == [
         len(whole) - frame_offsets(path)[-1] - cut for cut in (5, 9)
     ]
+
+
+def test_a_torn_tail_that_cannot_be_copied_leaves_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A supervisor starts a journal on a full disk again and again: each start left an empty copy."""
+    write(tmp_path, {1: 2})
+    path = segment(tmp_path)
+    path.write_bytes(path.read_bytes()[:-5])
+    torn, sync = path.read_bytes(), os.fsync
+
+    def full(descriptor: int) -> None:
+        if ".torn-" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="No space left on device"):
+            JournalWriter(tmp_path, "sample")
+    assert not list(tmp_path.glob("*.torn-*"))
+    assert path.read_bytes() == torn
+    monkeypatch.undo()
+    JournalWriter(tmp_path, "sample").close()
+    (copy,) = tmp_path.glob("*.torn-*")
+    assert copy.name == f"00000001.wal.torn-{frame_offsets(path)[-1]}"
 
 
 def test_damaged_head_and_head_of_a_lost_journal(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def create(
         amount_max=_amounts(amounts_max),
         rate=rate,
         in_flight=in_flight,
-        expires_ms=None if expires is None else _now_ms() + duration_ms(expires, "--expires"),
+        expires_ms=None if expires is None else _now_ms() + _lifetime_ms(expires),
     )
     with session.directory() as directory:
         check_key(asked, system_accounts=directory.config().system_accounts)
@@ -285,6 +285,14 @@ def revoke(session: Session, key_name: str) -> None:
             directory.api_keys.change(edit)
             directory.api_keys.forget_used(found.id)
     session.answer({**_document(found), "revoked": True}, lambda console: _show(console, found, "  revoked"))
+
+
+def _lifetime_ms(expires: str) -> int:
+    """Raises `WrongUsage`."""
+    lifetime = duration_ms(expires, "--expires")
+    if not lifetime:  # a first key that nobody can use would still close the door
+        raise WrongUsage(f"--expires {expires}: such a key is never valid")
+    return lifetime
 
 
 def _keys(directory: Directory) -> dict[str, ApiKey]:
