@@ -227,10 +227,11 @@ async def _announce(claims: Claims, follower: Follower, sink: Sink) -> None:
     """Keep the troubles in the registration of this process up to date: failures of its sink, and its findings."""
     troubles = Troubles()
     finding = troubles.teller("finding")
-    failing, forked = troubles.teller("sink"), troubles.teller("fork")
+    failing, forked, beyond = troubles.teller("sink"), troubles.teller("fork"), troubles.teller("beyond")
     while True:
         failing(follower.trouble and f"{claims.info.sink}: {follower.trouble}")
         forked("; ".join(follower.forked.values()))
+        beyond("; ".join(follower.beyond.values()))
         if isinstance(sink, Telling):
             finding(sink.trouble)
         if troubles.now() != claims.info.troubles:

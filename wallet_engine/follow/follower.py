@@ -3,15 +3,15 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Final
 
 from wallet_engine.domain.errors import Outage, WalletError, text_of
 from wallet_engine.follow.claims import Claims
-from wallet_engine.follow.sink import Sink
+from wallet_engine.follow.sink import Remade, Sink
 from wallet_engine.journal.errors import Fork
-from wallet_engine.journal.feed import Feed, FeedEntry
+from wallet_engine.journal.feed import Feed, FeedEntry, FeedPosition
 from wallet_engine.routing.followers import NOTE_S, Followers
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.telemetry.metrics import Metrics
@@ -31,6 +31,8 @@ LOOKED_S_MAX: Final = 3 * LOOK_S
 #: An entry has the time at which Redis decided it. It may be so long on its way to the first journal copy, and the
 #: clock of its node so far behind ours.
 UNDER_WAY_MS: Final = 250
+#: How long copies that have just started may say that the journal is shorter than it is.
+BEYOND_S: Final = 30.0
 #: Maximum time for the sink to close.
 CLOSE_S_MAX: Final = 5.0
 
@@ -54,6 +56,11 @@ class Follower:
         self._noted: dict[int, tuple[int, int]] = {}
         #: Partitions whose chain differs from the one that the sink has: an operator must look.
         self.forked: dict[int, str] = {}
+        #: The positions of these in the sink. Another position there means that the sink is made anew.
+        self._forked_at: dict[int, FeedPosition] = {}
+        #: partition -> since when the journal ends before what the sink has (`time.monotonic`); and what is said of it.
+        self._beyond_s: dict[int, float] = {}
+        self.beyond: dict[int, str] = {}
         #: Why the sink takes nothing now; empty while it works.
         self.trouble = ""
         self._entries = metrics.follow_entries.labels(sink.name)
@@ -78,6 +85,8 @@ class Follower:
             except Fork as fork:
                 self.forked[fork.partition] = text_of(fork)
                 log.error("not followed any more", sink=self._sink.name, error=text_of(fork))
+                with suppress(Exception):
+                    await self._look_at_forks()
             except Exception as error:
                 self._failures.inc()
                 failures = 0 if time.monotonic() - began_s > BACKOFF_S_MAX else failures + 1
@@ -114,7 +123,10 @@ class Follower:
                 async with aclosing(self._feed.follow(positions)) as batches:
                     await _Run(self, batches).until(self._claims.changed)
             else:
-                await self._claims.changed.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S if self.forked else None):
+                        await self._claims.changed.wait()
+                await self._look_at_forks()
             await self._release()
 
     async def _release(self) -> None:
@@ -137,8 +149,19 @@ class Follower:
         self._flushed.update(taken)
         self.trouble = ""
 
+    async def _look_at_forks(self) -> None:
+        """Follow a forked partition again once the sink has another position for it, because it is made anew."""
+        if not self.forked or not isinstance(self._sink, Remade):
+            return
+        for partition, at in (await self._sink.stored(list(self.forked))).items():
+            if self._forked_at.setdefault(partition, at) != at:
+                del self.forked[partition], self._forked_at[partition]
+                log.info("followed again, anew", sink=self._sink.name, partition=partition)
+                self._claims.changed.set()
+
     async def look(self) -> None:
         """Tell the sink when it has all entries."""
+        await self._look_at_forks()
         at_ms = time.time_ns() // 1_000_000
         try:
             ends, under_way = await self._feed.reached()
@@ -146,15 +169,29 @@ class Follower:
             return
         behind = {p: ends.get(p, 0) - seq for p, seq in self._taken.items()}
         self._behind.set(sum(max(0, entries) for entries in behind.values()))
+        self._look_beyond(ends)
+        # Of a partition whose last entry no copy knows as final now, or ever, nobody knows whether it is complete.
         current = [
             p
             for p, entries in behind.items()
-            if entries <= 0 and self._flushed[p] >= self._taken[p] and p not in under_way
+            if entries == 0 and self._flushed[p] >= self._taken[p] and p not in under_way
         ]
-        if all(entries <= 0 for entries in behind.values()):
+        if all(entries == 0 for entries in behind.values()):
             self._whole_s, self._whole = at_ms / 1000, True
         if current:
             await self._sink.caught_up(current, at_ms - UNDER_WAY_MS)
+
+    def _look_beyond(self, ends: Mapping[int, int]) -> None:
+        """Note partitions that have fewer entries in the journal than in the sink: the journal may be an older one."""
+        now_s = time.monotonic()
+        more = [p for p, seq in self._taken.items() if seq > ends.get(p, 0)]
+        self._beyond_s = {p: self._beyond_s.get(p, now_s) for p in more}
+        name, taken = self._sink.name, self._taken
+        self.beyond = {
+            p: f"partition {p}: the sink {name} has {taken[p]} entries, and the journal {ends.get(p, 0)}"
+            for p, since_s in self._beyond_s.items()
+            if now_s - since_s > BEYOND_S
+        }
 
     def _lag_s(self) -> float:
         """The lag in seconds. It grows while the sink hangs or fails, or no journal copy answers."""

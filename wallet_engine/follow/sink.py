@@ -61,6 +61,15 @@ class Sink(Protocol):
 
 
 @runtime_checkable
+class Remade(Protocol):
+    """A sink whose partitions may be made anew while it is followed."""
+
+    async def stored(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
+        """The positions that are stored now. Changes nothing."""
+        ...
+
+
+@runtime_checkable
 class Telling(Protocol):
     """A sink that works but may have a message for operators."""
 

@@ -167,14 +167,18 @@ class HistorySink:
                 *(SINK, list(partitions), ZERO_NONCE),
             )
         )
+        self._positions = await self.stored(partitions)
+        return dict(self._positions)
+
+    async def stored(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
+        """The positions in the table."""
         rows = await self._open.ask(
             self._open.connection.fetch(
                 "SELECT partition, seq, nonce FROM positions WHERE sink = $1 AND partition = ANY($2)",
                 *(SINK, list(partitions)),
             )
         )
-        self._positions = {row[0]: FeedPosition(row[1], row[2]) for row in rows}
-        return dict(self._positions)
+        return {row[0]: FeedPosition(row[1], row[2]) for row in rows}
 
     async def take(self, batch: Sequence[FeedEntry]) -> None:
         """Fold the batch, wait for the previous one's commit, and start writing.

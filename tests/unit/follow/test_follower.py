@@ -66,7 +66,7 @@ class ListSink:
         self._taken = []
 
     async def positions(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
-        seqs = {p: self.kept.get(p, [0])[-1] for p in partitions}
+        seqs = {p: [0, *self.kept.get(p, ())][-1] for p in partitions}
         return {p: FeedPosition(seq, f"{seq:016x}") if seq else START for p, seq in seqs.items()}
 
     async def take(self, batch: Sequence[FeedEntry]) -> None:
@@ -108,9 +108,10 @@ async def follow(
     sink: ListSink,
     done: Callable[[Follower], bool],
     metrics: Metrics | None = None,
+    partitions: int = 4,
 ) -> Follower:
-    """Follow four partitions until `done`."""
-    claims = Claims(Following(tree), info("one"), 4)
+    """Follow the partitions until `done`."""
+    claims = Claims(Following(tree), info("one"), partitions)
     follower = Follower(feed, sink, claims, Followers(tree), metrics or Metrics())
     tasks = [asyncio.create_task(claims.run()), asyncio.create_task(follower.run())]
     try:
@@ -193,6 +194,42 @@ def test_a_fork_stops_its_partition_and_no_other(tmp_path: Path) -> None:
         follower = asyncio.run(follow(tree, feed, sink, lambda _: sink.current == {0, 2, 3}))
     assert list(follower.forked) == [1]
     assert "partition 1 forks" in follower.forked[1]
+
+
+@pytest.mark.parametrize("partitions", [4, 1])
+def test_a_forked_partition_is_followed_again_once_it_is_made_anew(tmp_path: Path, partitions: int) -> None:
+    """After `history rebuild` nobody followed it until the follower was restarted."""
+
+    class Anew(ListSink):
+        async def stored(self, partitions: Collection[int]) -> dict[int, FeedPosition]:
+            return await self.positions(partitions)
+
+    sink, feed = Anew(), ListFeed(dict.fromkeys(range(partitions), 2), forks=[0])
+
+    def made_anew(follower: Follower) -> bool:
+        if feed.forks and 0 in follower.forked and follower._forked_at:
+            feed.forks = []
+            sink.kept[0] = []
+            feed.ends[0] = 3
+        return not feed.forks and not follower.forked and sink.kept.get(0) == [1, 2, 3]
+
+    with closing(FileTree(tmp_path / "map.json")) as tree:
+        asyncio.run(follow(tree, feed, sink, made_anew, partitions=partitions))
+
+
+def test_g14_nothing_is_complete_that_ends_behind_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal that is restored from an older copy goes on with other entries: they were called complete."""
+    monkeypatch.setattr(follower_module, "BEYOND_S", 0.0)
+    sink, feed = ListSink(), ListFeed({0: 3, 1: 1, 2: 1, 3: 0})
+    sink.kept[0] = [1, 2, 3, 4, 5]
+    with closing(FileTree(tmp_path / "map.json")) as tree:
+        follower = asyncio.run(
+            follow(tree, feed, sink, lambda f: sink.current >= {1, 2, 3} and bool(f.beyond))
+        )
+    assert sink.current == {1, 2, 3}
+    assert follower.beyond == {0: "partition 0: the sink list has 5 entries, and the journal 3"}
 
 
 def test_partitions_are_shared_and_those_of_who_is_gone_taken_over(tmp_path: Path) -> None:
