@@ -35,9 +35,20 @@ class LookUps:
     async def find_transfer(self, from_account: str, transaction: str) -> str | None:
         p = self._engine.cluster.homes.of_payer(from_account, transaction)
         found = await looked_up(self._engine, p, lambda: self._find(p, from_account, transaction))
-        if found is None and (elsewhere := await self._elsewhere(from_account, transaction)) is not None:
-            found = await self._find(elsewhere, from_account, transaction)
+        if found is None and is_system(from_account):
+            elsewhere = await self._elsewhere(from_account, transaction)
+            if elsewhere is None and await self._is_kept(p, from_account, transaction):
+                partitions = range(self._engine.cluster.homes.partitions)
+                await asyncio.gather(*(prove(self._engine, other) for other in partitions if other != p))
+                elsewhere = await self._elsewhere(from_account, transaction)
+            if elsewhere is not None:
+                found = await self._find(elsewhere, from_account, transaction)
         return found
+
+    async def _is_kept(self, home: int, from_account: str, transaction: str) -> bool:
+        """Whether the home of an id may have kept it for a refund elsewhere (`service/refunds.py`)."""
+        read = await self._reader.transfer(home, transfer_field(from_account, transaction))
+        return read.record is not None and TransferRecord.parse(read.record).outcome == Outcome.INTERRUPTED
 
     async def find_proved(self, from_account: str, transaction: str) -> str | None:
         """`find_transfer`, but proves "pending" before the caller refuses something because of it."""

@@ -191,6 +191,38 @@ def test_what_the_memories_say_of_a_transfer(
     assert asyncio.run(look()) == (found, [p] if found is None else [])
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_that_a_refund_by_a_system_account_is_absent_is_said_behind_a_proof(later: bool) -> None:
+    """Its id is kept at home. Its partition may be one of an old primary, which does not know of it."""
+    home, elsewhere = Homes(PARTITIONS).of_payer("@fees", TXID), 7
+    assert home != elsewhere
+    reader = ReaderDouble()
+    field = transfer_field("@fees", TXID)
+    made = TransferRead(TransferRecord("R", "AAAAAA", SEQ, IDX).text(), False, None)
+
+    async def look() -> tuple[str | None, list[int]]:
+        engine = EngineDouble()
+        wallet = ClusterWallet(cast(Any, engine), cast(Any, reader))
+        submit = engine.submit
+
+        def tell(partition: int, line: str, item: Pending, issued_s: float) -> None:
+            if later and partition == elsewhere:
+                reader.memory[elsewhere, field] = made
+            submit(partition, line, item, issued_s)
+
+        engine.submit = tell  # type: ignore[method-assign]
+        found = await wallet.find_transfer("@fees", TXID)
+        return found, sorted(engine.proved)
+
+    assert asyncio.run(look()) == (None, [home])
+    kept = TransferRecord("u", "AAAAAA", SEQ, IDX).text()
+    reader.memory[home, field] = TransferRead(kept, False, None)
+    assert asyncio.run(look()) == (
+        "R" if later else None,
+        sorted([home, *(p for p in range(PARTITIONS) if p != home)]),
+    )
+
+
 def test_the_namesakes_of_the_cases_share_a_field() -> None:
     assert transfer_field(PAYER, TXID) == transfer_field(NAMESAKE, TXID)
 
