@@ -7,6 +7,7 @@ use the files as they are at that time.
 
 import asyncio
 import ssl
+import time
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -20,6 +21,9 @@ from wallet_engine.telemetry.revoked import believe, revoked_serials
 from wallet_engine.telemetry.secrets import check_secret_file
 
 log = get_logger(__name__)
+
+#: Seconds between two log lines about this process's own certificate.
+TELL_S: Final = 60.0
 
 
 class PeerMode(StrEnum):
@@ -49,6 +53,7 @@ class PeerTls:
         self._seen = self._look()
         self._server, self._client = self._read(ssl.PROTOCOL_TLS_SERVER), self._read(ssl.PROTOCOL_TLS_CLIENT)
         self._revoked = self._read_revoked()
+        self._told_s = -TELL_S
 
     def __repr__(self) -> str:
         return f"<PeerTls {self._files[1]} {self.mode}>"
@@ -84,7 +89,29 @@ class PeerTls:
     def client(self) -> ssl.SSLContext:
         """The context for a connection that is made now."""
         self._renew()
+        self._tell_end()
         return self._client
+
+    def _tell_end(self) -> None:
+        """Log, once a minute, that other processes refuse this one: they close its connections without a word."""
+        now_s = time.monotonic()
+        if now_s < self._told_s + TELL_S:
+            return
+        try:
+            self.principal()
+            ended = (
+                f"{self._files[1]} is revoked: wallet-admin ca issue --renew" if self._is_revoked() else ""
+            )
+        except ConfigError as error:
+            ended = str(error)
+        if ended:
+            self._told_s = now_s
+            log.error("other processes refuse this one", why=ended)
+
+    def _is_revoked(self) -> bool:
+        from wallet_engine.telemetry.authority import serial_in
+
+        return bool(self._revoked) and serial_in(self._files[1]) in self._revoked
 
     def revoked(self) -> frozenset[int]:
         """Serial numbers of certificates that the authority has revoked."""

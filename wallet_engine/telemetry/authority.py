@@ -118,7 +118,7 @@ class Authority:
         principal: Principal,
         *,
         hosts: Sequence[str] | None = None,
-        days: int = LEAF_DAYS_DEFAULT,
+        days: float = LEAF_DAYS_DEFAULT,
         out: Path | None = None,
         renew: bool = False,
     ) -> Pair:

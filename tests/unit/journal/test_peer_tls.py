@@ -145,7 +145,38 @@ def test_a_process_without_certificates_is_told_what_is_missing(authority: Autho
     run(test)
 
 
-def test_g13_a_revoked_certificate_is_thrown_out_and_not_let_in_again(tmp_path: Path) -> None:
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What processes say of their own certificates."""
+    whys: list[str] = []
+    monkeypatch.setattr(peer_tls.log, "error", lambda event, **more: whys.append(more["why"]))
+    return whys
+
+
+def test_g14_a_process_whose_certificate_has_expired_says_so(authority: Authority, told: list[str]) -> None:
+    """Copies close its connections without a word: its log said nothing, and `readyz` that no copy is reachable."""
+
+    async def test() -> None:
+        async with served(tls_of(authority, "journal/j1")) as (server, address):
+            tls = tls_of(authority, "service/api-1")
+            peer_tls.use(tls)
+            authority.issue(checked("service", "api-1"), days=-0.001, renew=True)
+            client = LinkClient("j1", address, ReceiptTracker(1))
+            client.tls = "required"
+            client.start()
+            await until(lambda: server.refusals.totals.get("handshake", 0) > 1)
+            (why,) = told
+            assert "service-api-1.pem was good until" in why
+            authority.issue(checked("service", "api-1"), renew=True)
+            await until(lambda: client.connected)
+            await client.close()
+
+    run(test)
+
+
+def test_g13_a_revoked_certificate_is_thrown_out_and_not_let_in_again(
+    tmp_path: Path, told: list[str]
+) -> None:
     """The copy reads the changed list by itself: no process is restarted."""
 
     async def test() -> None:
@@ -160,9 +191,12 @@ def test_g13_a_revoked_certificate_is_thrown_out_and_not_let_in_again(tmp_path: 
             await until(lambda: server.refusals.totals.get("revoked", 0) == 1)
             await until(lambda: not stolen.connected)
             # The client reconnects by itself, and is refused each time.
-            await until(lambda: server.refusals.totals.get("handshake", 0) > 0)
+            await until(lambda: server.refusals.totals.get("handshake", 0) > 1)
             assert not server.open
             await stolen.close()
+            assert [why.rpartition("/")[2] for why in told] == [
+                "service-api.pem is revoked: wallet-admin ca issue --renew"
+            ]
 
             peer_tls.use(tls_of(authority, "service/api"))
             renewed = await linked(address)
