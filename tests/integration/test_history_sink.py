@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from wallet_engine.history.database import (
     migrate,
     ms_of,
 )
+from wallet_engine.history.edges import NotKept, edge_postings
 from wallet_engine.history.ends import Matched, TakenOver
 from wallet_engine.history.facts import TYPES
 from wallet_engine.history.listing import Listing
@@ -1037,6 +1039,43 @@ def test_a_statement_begins_with_what_was_there_before_months_were_detached(url:
     assert asyncio.run(told(url, balances)) == (500, [-100])
 
 
+@pytest.mark.parametrize("account", [HERE, "@bank"])
+def test_g14_the_past_of_detached_months_is_not_told(url: str, account: str) -> None:
+    """A balance of then was that of no account, or 0 of a system account; a statement began with a later balance."""
+    chains = Chains()
+    first = [chains.add(0, f"o - {HERE} - 0 USD", f"t {T[0]} @bank {HERE} 500 USD")]
+    first.append(chains.add(1, f"o - {THERE} - 0 USD"))
+    chains.ahead_ms = Counter({0: 40 * 86_400_000, 1: 40 * 86_400_000})
+    later = [chains.add(0, f"t {T[1]} {HERE} @bank 100 USD"), chains.add(1, f"t {T[2]} @bank {THERE} 7 USD")]
+    run(url, first, later)
+    times = [entry.time_ms for entry in (*first, *later)]
+    caught_up(url, (0, 1), times[-1] + 1_000)
+    balance = {HERE: [500, 400], "@bank": [-500, -407]}[account]
+
+    async def of_then(history: HistoryReader, at_ms: int) -> int:
+        rows, _ = await history.balance_at(account, "USD", at_ms, ())
+        return sum(row["balance"] for row in rows)
+
+    async def opening(history: HistoryReader, from_ms: int | None) -> int:
+        async with history.statement(account, "USD", from_ms, None, ()) as statement:
+            assert statement is not None
+            return statement.opening_minor
+
+    def all_told(ask: Callable[..., Awaitable[int]], *at: int) -> list[int]:
+        return [asyncio.run(told(url, lambda history, each=each: ask(history, each))) for each in at]
+
+    assert all_told(of_then, times[0] - 1, times[1], times[3]) == [0, *balance]
+    assert all_told(opening, times[0], times[2]) == [0, balance[0]]
+    month = rows_of(url, "SELECT to_char(min(at), 'YYYY_MM') AS month FROM postings")[0]["month"]
+    asked(url, lambda c: c.execute(f"ALTER TABLE postings DETACH PARTITION postings_{month}"))
+    assert all_told(of_then, times[3]) == balance[1:]
+    for ask in (of_then, opening):
+        with pytest.raises(NotKept):
+            all_told(ask, times[2] - 1)
+    assert asyncio.run(told(url, lambda history: opening(history, None))) == balance[0]
+    assert all_told(opening, times[3] + 1) == balance[1:]
+
+
 def test_verify_names_the_months_that_are_detached_and_compares_the_others(url: str, tmp_path: Path) -> None:
     """As soon as a month was detached, as the runbook says, each account of that month was a difference."""
     chains = Chains()
@@ -1176,3 +1215,32 @@ def test_a_page_of_a_long_account_reads_no_more_than_the_page(url: str) -> None:
     asyncio.run(told(url, listed))
     time.sleep(1)  # until the session that ended has told its numbers
     assert 12 * 50 <= asked(url, lambda c: c.fetchval(rows)) - before < 12 * 100
+
+
+def test_the_balances_of_a_system_account_then_are_found_without_reading_all_its_rows(url: str) -> None:
+    """Of each partition the last posting was looked for in the rows of all: with a million of them, it took 15 s."""
+    run(url, partitions=tuple(range(64)))
+    fill = """
+    INSERT INTO postings (at, seq, delta, amount, balance, held, pending, origin_seq, origin_partition, partition,
+        idx, sub, origin_idx, leg, transaction_id, account, currency, type, status, counterparty)
+    SELECT timestamptz '2026-11-21' + n * interval '1 ms', n, 1, 1, n, 0, 0, n, 0, 0, 0, 0, 0, 0, gen_random_uuid(),
+        '@bank', 'USD', 'transfer', 'success', 'somebody' FROM generate_series(1, 5000) AS n
+    """
+    asked(url, lambda c: make_months(c, {(2026, 11)}))
+    asked(url, lambda c: c.execute(fill))
+    asked(url, lambda c: c.execute("ANALYZE postings"))
+    at = datetime(2026, 11, 21, tzinfo=UTC) + timedelta(milliseconds=2_500)
+
+    pages = "SELECT sum(pg_stat_get_xact_blocks_fetched(oid))::bigint FROM pg_class WHERE relname LIKE 'postings_2%'"
+
+    async def edges(connection: Any) -> None:
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        for sign, balance in (("<=", 2500), ("<", 2499), (">=", 2500)):
+            async with connection.transaction():
+                before = await connection.fetchval(pages)
+                rows = await edge_postings(connection, "@bank", "USD", at, sign)
+                assert [row["balance"] for row in rows] == [balance]
+                assert await edge_postings(connection, "@bank", "EUR", at, sign) == []
+                assert await connection.fetchval(pages) - before < 2 * 64 * 5
+
+    asked(url, edges)

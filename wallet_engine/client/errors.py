@@ -166,6 +166,10 @@ class EventsExpired(Declined):
     """`events_expired`: the events after this place are not kept. Continue without `after`, from the oldest event."""
 
 
+class HistoryExpired(Declined):
+    """`history_expired`: the history no longer has the rows of this time."""
+
+
 #: Code -> class. A decline with another code, which this version does not know, is a plain `Declined`.
 DECLINES: Final[dict[str, type[Declined]]] = {
     (kind.__doc__ or "").partition("`")[2].partition("`")[0]: kind for kind in Declined.__subclasses__()

@@ -17,7 +17,7 @@ from wallet_engine.history.database import (
     ms_of,
     time_of,
 )
-from wallet_engine.history.edges import ORDER, edge_postings, opening_of
+from wallet_engine.history.edges import ORDER, last_postings, opening_of
 from wallet_engine.history.listing import COMPLETE, COMPLETE_OF, Listing, between, query_of
 from wallet_engine.history.session import Pool
 from wallet_engine.history.sink import SINK
@@ -185,13 +185,13 @@ class HistoryReader:
     async def balance_at(
         self, account: str, currency: str, at_ms: int, positions: Sequence[Position]
     ) -> tuple[list[Any], AsOf]:
-        """The last posting at or before that time; for a system account, one of each partition."""
+        """The last posting at or before that time; for a system account, one of each partition. Raises `NotKept`."""
         await self.reach(positions)
         # In the same millisecond another entry may follow.
         await self._be_complete(account, at_ms + 1, BEHIND_S_MAX)
         async with self.connection() as connection:
             as_of = await self._as_of(connection, account)
-            return await edge_postings(connection, account, currency, time_of(at_ms), "<="), as_of
+            return await last_postings(connection, account, currency, time_of(at_ms)), as_of
 
     @asynccontextmanager
     async def statement(
@@ -204,7 +204,7 @@ class HistoryReader:
     ) -> AsyncIterator["Statement | None"]:
         """A period's postings that changed the balance, as of one moment; None for an unknown account.
 
-        Of a period that is over, all of them, each with its transfer.
+        Of a period that is over, all of them, each with its transfer. Raises `NotKept`.
         """
         await self.reach(positions)
         if to_ms is not None and to_ms <= time.time_ns() // 1_000_000:

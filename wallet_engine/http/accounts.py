@@ -178,7 +178,10 @@ ENDPOINTS: Final = (
         balance,
         "A durable balance and its journal entry; a past one with `at`.",
         {200: wire.DurableBalance},
-        (*MALFORMED, "invalid_currency", "account_not_found", *OUTAGE_CODES, *history.CODES),
+        (
+            *(*MALFORMED, "invalid_currency", "account_not_found", "history_expired"),
+            *(*OUTAGE_CODES, *history.CODES),
+        ),
         query=("currency",),
         optional_query=("at", "min_position"),
     ),

@@ -15,6 +15,7 @@ from wallet_engine.domain.money import check_currency, format_amount
 from wallet_engine.domain.notes import REFERENCE, said_in
 from wallet_engine.domain.times import time_text
 from wallet_engine.history.database import ms_of
+from wallet_engine.history.edges import NotKept
 from wallet_engine.history.reader import AsOf, Statement, place_of
 from wallet_engine.http import wire, wire_past
 from wallet_engine.http.endpoint import Endpoint, Request
@@ -84,7 +85,10 @@ async def balance_at(request: Request, account: str, currency: str, at_ms: int) 
     """The balance at a past time."""
     by, positions = request.visit.principal, positions_of(request)
     _not_transit(account)
-    rows, as_of = await history_of(request).balance_at(by, account, currency, at_ms, positions)
+    try:
+        rows, as_of = await history_of(request).balance_at(by, account, currency, at_ms, positions)
+    except NotKept:
+        raise Refused("history_expired", "the rows of that time were detached from the history") from None
     if not rows and account[:1] != "@":
         raise Refused("account_not_found", "the account, or its balance in this currency, was not open then")
     sums = {name: sum(row[name] for row in rows) for name in ("balance", "available", "held", "pending")}
@@ -110,7 +114,11 @@ async def statement(request: Request) -> Answer:
     history = history_of(request)
     async with AsyncExitStack() as stack:
         entered = history.statement(request.visit.principal, account, currency, span, positions)
-        found = await stack.enter_async_context(entered)
+        try:
+            found = await stack.enter_async_context(entered)
+        except NotKept:
+            said = "rows at the beginning of the period were detached from the history: give a later from, or none"
+            raise Refused("history_expired", said) from None
         if found is None:
             raise _unknown_account()
         write = _as_csv if as_csv else _as_json
@@ -349,7 +357,7 @@ ENDPOINTS: Final = (
         statement,
         "The changes of a balance, from its opening to its closing balance; as JSON or CSV.",
         {200: wire_past.StatementDocument},
-        (*MALFORMED, "invalid_currency", "account_not_found", *CODES),
+        (*MALFORMED, "invalid_currency", "account_not_found", "history_expired", *CODES),
         query=("currency",),
         optional_query=("from", "to", "format", "min_position"),
         small=False,

@@ -55,6 +55,7 @@ KINDS: Final[dict[str, Kind]] = {
     "webhook_not_found": Kind(404, "No such webhook"),
     "method_not_allowed": Kind(405, "Method not allowed"),
     "events_expired": Kind(410, "Events no longer kept"),
+    "history_expired": Kind(410, "History no longer kept"),
     "request_timeout": Kind(408, "Request too slow", retryable=True),
     "idempotency_conflict": Kind(409, "Id used before with another body"),
     "request_too_large": Kind(413, "Request too large"),
