@@ -76,7 +76,7 @@ class AsyncWallet:
         self._policy = Policy(deadline_s)
         # The pool of httpx scans all waiting requests whenever a connection is free. So requests wait here instead.
         self._free = asyncio.Semaphore(CONNECTIONS_MAX)
-        self._gatherer = Gatherer(self._send) if batching else None
+        self._gatherer = Gatherer(self._send, deadline_s) if batching else None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._http.base_url} batching={self._gatherer is not None}>"
@@ -112,6 +112,7 @@ class AsyncWallet:
             try:
                 # The time-out of httpx covers each read only, and not the wait for a free connection.
                 async with asyncio.timeout(tries.left_s(now_s())), self._free:
+                    tries.go_on(now_s())  # it may have waited for the connection, too
                     response = await self._http.request(**request_of(call, tries.timeout_s(now_s())))
             except LOST as error:
                 result: Done[T] | Any = tries.lost(error, now_s(), unreached=isinstance(error, UNREACHED))

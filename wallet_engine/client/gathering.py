@@ -16,6 +16,7 @@ from wallet_engine.client.errors import (
     OutcomeUnknown,
     WalletError,
 )
+from wallet_engine.client.tries import DEADLINE_S, now_s
 from wallet_engine.client.types import Batch, Transfer, TransferResult
 
 LINGER_S_MAX: Final = 0.002
@@ -32,8 +33,10 @@ class _Waiting(NamedTuple):
 class Gatherer:
     """Gathers transfers and sends them with `send`, which retries a batch as it retries a single call."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, deadline_s: float = DEADLINE_S) -> None:
+        """`deadline_s` is that of a call of `send`."""
         self._send = send
+        self._deadline_s = deadline_s
         self._waiting: list[_Waiting] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,6 +71,7 @@ class Gatherer:
             task.add_done_callback(self._tasks.discard)
 
     async def _deliver(self, gathered: Sequence[_Waiting]) -> None:
+        until_s = now_s() + self._deadline_s
         try:
             batch: Batch = await self._send(batch_call([waiting.call for waiting in gathered]))
         except (Malformed, Forbidden):
@@ -80,6 +84,15 @@ class Gatherer:
             unknown = gathered  # also when it cannot be told whose result is missing
             if len(batch.results) == len(gathered):
                 unknown = [w for w, r in zip(gathered, batch.results, strict=True) if not _settle(w, r)]
+            if (
+                unknown and now_s() > until_s
+            ):  # it stood still: the service may have forgotten what the batch did
+                for waiting in unknown:
+                    _fail(
+                        waiting,
+                        OutcomeUnknown(waiting.call.transaction_id, "its batch was answered too late"),
+                    )
+                return
             await asyncio.gather(*(self._deliver_alone(w, in_doubt=True) for w in unknown))
 
     async def _deliver_alone(self, waiting: _Waiting, *, in_doubt: bool = False) -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from wallet_engine import client
-from wallet_engine.client import AsyncWallet
+from wallet_engine.client import AsyncWallet, asynchronous, gathering
 from wallet_engine.client.testing import AsyncFakeWallet
 
 Answers = Callable[[str, dict[str, Any]], httpx.Response]
@@ -67,6 +67,38 @@ def test_one_that_is_wrong_spoils_no_other() -> None:
             assert (await wallet.balance(ann, "USD")).available == 7
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("still_s", "alone"), [(0.0, 2), (86_400.0, 0)])
+def test_g4_who_stood_still_until_the_answer_came_sends_none_alone(
+    monkeypatch: pytest.MonkeyPatch, still_s: float, alone: int
+) -> None:
+    """What became of it is not known, and by then the service may have forgotten that it was paid."""
+    clock_s, paths = [1.0], Counter[str]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        paths[request.url.path] += 1
+        body = json.loads(request.content)
+        if "transfers" not in body:
+            return httpx.Response(200, json={"status": "success", "transaction_id": body["transaction_id"]})
+        clock_s[0] += still_s
+        ids = [transfer["transaction_id"] for transfer in body["transfers"]]
+        return httpx.Response(
+            200, json={"results": [{"transaction_id": id_, "status": "unknown"} for id_ in ids]}
+        )
+
+    async def run() -> list[Any]:
+        for module in (gathering, asynchronous):
+            monkeypatch.setattr(module, "now_s", lambda: clock_s[0])
+        async with AsyncWallet(
+            "http://wallet.test", batching=True, transport=httpx.MockTransport(answer)
+        ) as wallet:
+            paying = (wallet.transfer("ann", "bob", 1, "USD") for _ in range(2))
+            return await asyncio.gather(*paying, return_exceptions=True)
+
+    results = asyncio.run(run())
+    assert (paths["/v1/transfers/batch"], paths["/v1/wallet/balance_transfer"]) == (1, alone)
+    assert [type(result) for result in results] == [client.Transfer if alone else client.OutcomeUnknown] * 2
 
 
 def test_a_thousand_leave_at_once() -> None:

@@ -303,6 +303,32 @@ def test_g4_who_stood_still_in_a_wait_does_not_try_again(
     assert len(server.bodies) == 1
 
 
+def test_g4_who_stood_still_in_the_wait_for_a_connection_does_not_try_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All connections are in use when the next try begins."""
+    clock_s = [1.0]
+    server = Scripted(httpx.ReadError("reset"), paid())
+    monkeypatch.setattr(asynchronous, "now_s", lambda: clock_s[0])
+
+    async def loop() -> None:
+        async with AsyncWallet("http://wallet.test", transport=httpx.MockTransport(server)) as made:
+            made._policy = Policy(random=lambda: 0.01)
+            paying = asyncio.create_task(made.transfer("ann", "bob", 1, "USD"))
+            while not server.bodies:
+                await asyncio.sleep(0)
+            for _ in range(CONNECTIONS_MAX):
+                await made._free.acquire()
+            await asyncio.sleep(0.05)
+            clock_s[0] += 86_400.0
+            made._free.release()
+            await paying
+
+    with pytest.raises(OutcomeUnknown, match="reset"):
+        asyncio.run(loop())
+    assert len(server.bodies) == 1
+
+
 def test_waits_are_random_below_a_bound_that_doubles() -> None:
     for luck in (0.0, 0.5, 1.0):
         policy = Policy(random=lambda luck=luck: luck)  # type: ignore[misc]
