@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from wallet_engine.domain.entry import Entry
-from wallet_engine.domain.ids import pack_transaction_id
+from wallet_engine.domain.ids import is_system, pack_transaction_id
 from wallet_engine.history.book import AccountKey, Book, HoldKey, Standing, Wanted, wanted
 from wallet_engine.history.rows import hold_of, uuid_of
 
@@ -19,6 +19,18 @@ CROSS JOIN LATERAL (
     SELECT balance, held, pending FROM postings
     WHERE account = u.account AND currency = u.currency AND partition = u.partition
     ORDER BY at DESC, partition DESC, seq DESC, idx DESC, sub DESC LIMIT 1
+) AS p
+"""
+#: Of system accounts, by the index that has their partitions apart (as in `edges`): with the other one PostgreSQL would
+#: read all rows of the account to find that a partition has none.
+_STANDINGS_OF_SYSTEM: Final = """
+SELECT u.account, u.currency, u.partition, p.balance, p.held, p.pending
+FROM unnest($1::text[], $2::text[], $3::integer[]) AS u (account, currency, partition)
+CROSS JOIN LATERAL (
+    SELECT balance, held, pending FROM postings
+    WHERE account = u.account AND left(account, 1) = '@' AND currency = u.currency
+        AND partition >= u.partition AND (partition, at) <= (u.partition, timestamptz 'infinity')
+    ORDER BY partition DESC, at DESC, seq DESC, idx DESC, sub DESC LIMIT 1
 ) AS p
 """
 _HOLDS: Final = """
@@ -58,7 +70,10 @@ class Books:
 
     async def fill(self, connection: Any, lacking: Mapping[int, Wanted]) -> None:
         """Read what is lacking from the tables. Without a row, it never existed."""
-        await self._read_standings(connection, [(p, key) for p, w in lacking.items() for key in w.accounts])
+        accounts = [(p, key) for p, w in lacking.items() for key in w.accounts]
+        for query, of_system in ((_STANDINGS, False), (_STANDINGS_OF_SYSTEM, True)):
+            keys = [(p, key) for p, key in accounts if is_system(key[0]) is of_system]
+            await self._read_standings(connection, query, keys)
         await self._read_holds(connection, [(p, key) for p, w in lacking.items() for key in w.holds])
         await self._read_parts(connection, [(p, key) for p, w in lacking.items() for key in w.groups])
 
@@ -67,11 +82,13 @@ class Books:
         books = self._books.values()
         return sum(len(book.standings) + len(book.holds) + len(book.prepared) for book in books)
 
-    async def _read_standings(self, connection: Any, keys: Sequence[tuple[int, AccountKey]]) -> None:
+    async def _read_standings(
+        self, connection: Any, query: str, keys: Sequence[tuple[int, AccountKey]]
+    ) -> None:
         if not keys:
             return
         columns = [key[0] for _, key in keys], [key[1] for _, key in keys], [p for p, _ in keys]
-        for account, currency, partition, *amounts in await connection.fetch(_STANDINGS, *columns):
+        for account, currency, partition, *amounts in await connection.fetch(query, *columns):
             self.of(partition).standings[account, currency] = Standing(*amounts)
 
     async def _read_holds(self, connection: Any, keys: Sequence[tuple[int, HoldKey]]) -> None:

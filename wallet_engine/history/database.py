@@ -33,7 +33,7 @@ _migration_match = re.compile(r"([0-9]{4})\.sql\Z").match
 #: Otherwise the planner, which plans once, perhaps while the tables are empty, would read a whole month for
 #: each batch.
 BY_KEY: Final = MappingProxyType(
-    {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+    {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "enable_sort": "off"}
 )
 
 #: Settings of a session that reads pages of long listings: they force a walk along an index in its order. Otherwise the
