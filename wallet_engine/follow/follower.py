@@ -31,6 +31,9 @@ LOOKED_S_MAX: Final = 3 * LOOK_S
 #: An entry has the time at which Redis decided it. It may be so long on its way to the first journal copy, and the
 #: clock of its node so far behind ours.
 UNDER_WAY_MS: Final = 250
+#: How often it records all positions, not only those that changed: others may have replaced or removed what was
+#: recorded, as an interrupted `history rebuild` does.
+NOTED_ALL_S: Final = 600.0
 #: How long copies that have just started may say that the journal is shorter than it is.
 BEYOND_S: Final = 30.0
 #: Maximum time for the sink to close.
@@ -54,6 +57,7 @@ class Follower:
         self._flushed: dict[int, int] = {}
         #: partition -> seq behind which a new process would read on, and seq at the last flush.
         self._noted: dict[int, tuple[int, int]] = {}
+        self._noted_all_s = time.monotonic()
         #: Partitions whose chain differs from the one that the sink has: an operator must look.
         self.forked: dict[int, str] = {}
         #: The positions of these in the sink. Another position there means that the sink is made anew.
@@ -201,6 +205,10 @@ class Follower:
 
     async def note(self) -> None:
         """Record in the tree what the sink has stored."""
+        now_s = time.monotonic()
+        if now_s >= self._noted_all_s + NOTED_ALL_S:
+            self._noted_all_s = now_s
+            self._noted.clear()
         kept, flushed = self._sink.resumes_after(), self._flushed
         reached = {p: (seq if kept is None else min(seq, kept.get(p, 0)), seq) for p, seq in flushed.items()}
         changed = {p: seqs for p, seqs in reached.items() if seqs != self._noted.get(p)}

@@ -171,6 +171,26 @@ def test_g14_no_partition_is_complete_beyond_an_entry_that_is_under_way(tmp_path
     assert before_ms - margin_ms - 1 <= sink.until_ms <= time.time() * 1000 - margin_ms
 
 
+def test_what_others_recorded_in_its_place_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an interrupted rebuild the journal kept the segments of partitions that stood still for ever."""
+    monkeypatch.setattr(follower_module, "NOTE_S", 0.1)
+    monkeypatch.setattr(follower_module, "NOTED_ALL_S", 0.2)
+    ends, sink = {0: 3, 1: 1, 2: 7, 3: 0}, ListSink()
+    with closing(FileTree(tmp_path / "map.json")) as tree:
+        replaced = False
+
+        def mended(_: Follower) -> bool:
+            nonlocal replaced
+            if not replaced and Followers(tree).seqs() == {"list": ends}:
+                Followers(tree).note("list", {0: 0, 1: 0})
+                replaced = True
+            return replaced and Followers(tree).seqs() == {"list": ends}
+
+        asyncio.run(follow(tree, ListFeed(ends), sink, mended))
+
+
 class Folding(ListSink):
     """A sink that would read its partitions again from an earlier place."""
 
