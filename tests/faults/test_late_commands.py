@@ -6,6 +6,7 @@ service held for 4 s instead of 5 minutes.
 """
 
 import asyncio
+import http.client
 import json
 import os
 import random
@@ -163,7 +164,12 @@ def test_g4_what_was_not_read_until_it_was_paid_and_forgotten_is_not_paid_again(
             forgotten(cluster, api, (HERE,))
             os.kill(cluster.living("api-1")["pid"], signal.SIGCONT)
             answers = [link.recv(4096)[:12] for link in unread]
+            readiness = http.client.HTTPConnection(urlsplit(cluster.urls[0]).netloc, timeout=20.0)
+            readiness.request("GET", "/readyz")
+            says = json.load(readiness.getresponse())
+            readiness.close()
         assert answers == [b"HTTP/1.1 503"] * len(bodies)
+        assert [c["condition"] for c in says["conditions"]] == ["stood_still"], says
         assert (api.balance(sender), api.balance(receiver)) == ("7.00", "3.00")
 
 

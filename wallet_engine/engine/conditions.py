@@ -21,6 +21,8 @@ class Condition(StrEnum):
 
     #: The service has just started and has not heard from every partition.
     STARTING = "starting"
+    #: This service stood still for so long that it may find old requests unread; until it has, it sends nothing.
+    STOOD_STILL = "stood_still"
     #: Fewer journal copies are connected than an answer needs.
     NO_QUORUM = "no_quorum"
     #: The journal has not confirmed entries for longer than it should ever take.

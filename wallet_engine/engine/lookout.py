@@ -106,6 +106,7 @@ class Lookout:
             conditions.note_service(Condition.SKEWED, apart)
         else:
             conditions.clear_service(Condition.SKEWED)
+        self._note_standstill()
         for shard, lane in cluster.lanes.items():
             short, closed = shard in self._headroom.short, not lane.is_open
             said = self._headroom.refusing.get(shard, "")
@@ -115,6 +116,15 @@ class Lookout:
         self._note_closed()
         shards = {accumulator.partition: accumulator.shard for accumulator in cluster.accumulators}
         return len(shards) - len(conditions.stopped(shards)), list(conditions.reports(shards))
+
+    def _note_standstill(self) -> None:
+        remember_since_s = max((a.remembers_since_s for a in self._cluster.accumulators), default=0.0)
+        unread_s = remember_since_s - self._loop.time()
+        if unread_s > 0:
+            what = f"it missed dedupe windows, and sends nothing for {unread_s:.0f} s"
+            self.conditions.note_service(Condition.STOOD_STILL, what)
+        else:
+            self.conditions.clear_service(Condition.STOOD_STILL)
 
     def _note_closed(self) -> None:
         """Note partitions that take no new work, unless they have another condition.

@@ -334,14 +334,23 @@ def test_g4_what_a_partition_may_have_forgotten_meanwhile_is_not_sent() -> None:
     async def check(bench: Bench) -> None:
         now_s, accumulator = bench.engine.now_s(), bench.view.accumulators[0]
         accumulator.learn_window(1, now_s)
+        assert Condition.STOOD_STILL not in conditions(bench)
         accumulator.learn_window(3, now_s + 60)
+        assert Condition.STOOD_STILL in conditions(bench)  # G14: it takes nothing now
         await bench.submit(1, 1)
         assert [partition for partition, _, _ in bench.parts(0)] == [1]
         bench.answer(0, bench.applied(0))
         bench.receipts(0)
         assert bench.said() == [{"overloaded"}, {"+"}]
+        accumulator.remembers_since_s = now_s
+        assert Condition.STOOD_STILL not in conditions(bench)
 
     run(check)
+
+
+def conditions(bench: Bench) -> set[Condition]:
+    bench.engine.lookout._note_standstill()
+    return set(bench.engine.lookout.conditions.of_service)
 
 
 def test_g4_what_was_seen_to_be_there_for_long_is_old_whatever_the_clocks_say() -> None:
