@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -15,7 +16,16 @@ from wallet_engine.events.event import Event
 from wallet_engine.history.database import HistoryUnavailable, connect, migrate, settings
 from wallet_engine.journal import feed
 from wallet_engine.webhooks.endpoint import DISABLED, ENABLED
-from wallet_engine.webhooks.log import START, EventLog, EventsRemoved, LogRow, OfAnotherLog, Place, append
+from wallet_engine.webhooks.log import (
+    START,
+    EventLog,
+    EventsRemoved,
+    LogRow,
+    OfAnotherLog,
+    Place,
+    append,
+    first_since,
+)
 from wallet_engine.webhooks.outbox import Outbox
 from wallet_engine.webhooks.sink import TakenOver, WebhookSink
 
@@ -257,6 +267,31 @@ async def test_nobody_who_reads_behind_writers_misses_or_repeats_anything(pool: 
         assert len(found) == len(set(found)), f"seed {seed}"
         assert set(found) == written, f"seed {seed}"
         assert found == readers[0], f"seed {seed}"
+
+
+async def test_the_first_event_since_a_time_is_found_without_reading_all_before(pool: Any) -> None:
+    """A replay of the last day read the log from its oldest row on: of a long one it was 503 for ever."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    clocks, rows = {3: 0, 7: 5_000, 90: 40_000}, []
+    for number in range(1, 10_001):
+        partition = chance.choice(list(clocks))
+        clocks[partition] += chance.choice((0, 1, 50))
+        moment = datetime(2026, 11, 21, tzinfo=UTC) + timedelta(milliseconds=clocks[partition])
+        rows.append((number, partition, number * 3, moment, ["posting"], ["alice"], b"x" * 500))
+    pages = "SELECT sum(pg_stat_get_xact_blocks_fetched(oid))::bigint FROM pg_class WHERE relname LIKE 'event_log%'"
+    async with pool.acquire() as connection:
+        columns = ("number", "partition", "seq", "at", "types", "accounts", "events")
+        await connection.copy_records_to_table("event_log", records=rows, columns=columns)
+        await connection.execute("ANALYZE event_log")
+        for moment in (rows[0][3], *(chance.choice(rows)[3] for _ in range(10)), max(row[3] for row in rows)):
+            for at in (moment, moment + timedelta(milliseconds=1)):
+                wanted = min((row[0] for row in rows if row[3] >= at), default=None)
+                async with connection.transaction():
+                    before = await connection.fetchval(pages)
+                    assert await first_since(connection, at) == wanted, f"seed {seed}"
+                    assert await connection.fetchval(pages) - before < 400, f"seed {seed}"
 
 
 async def test_who_waits_is_told_soon_and_only_of_what_is_committed(pool: Any) -> None:

@@ -222,6 +222,40 @@ ORDER BY number LIMIT $5
 """
 
 
+#: The first row of each partition since a time is found by bisection: a partition's times grow with its entries, and so
+#: do the numbers. The order of all rows is that of commits, which says nothing about their times.
+_FIRST_SINCE: Final = """
+WITH RECURSIVE those (partition) AS (
+    SELECT min(partition) FROM event_log
+    UNION ALL
+    SELECT (SELECT min(partition) FROM event_log AS e WHERE e.partition > t.partition)
+    FROM those AS t WHERE partition IS NOT NULL
+), search (partition, low, high) AS (
+    SELECT partition, (SELECT min(seq) FROM event_log AS e WHERE e.partition = t.partition),
+        (SELECT max(seq) + 1 FROM event_log AS e WHERE e.partition = t.partition)
+    FROM those AS t WHERE partition IS NOT NULL
+    UNION ALL
+    SELECT partition, CASE WHEN since THEN low ELSE middle + 1 END, CASE WHEN since THEN middle ELSE high END
+    FROM (
+        SELECT s.*, (low + high) / 2 AS middle, coalesce((
+            SELECT at >= $1 FROM event_log AS e
+            WHERE e.partition = s.partition AND seq >= (low + high) / 2 ORDER BY seq LIMIT 1
+        ), true) AS since
+        FROM search AS s WHERE low < high
+    ) AS looked
+)
+SELECT min(first.number) FROM search AS s CROSS JOIN LATERAL (
+    SELECT number FROM event_log AS e WHERE e.partition = s.partition AND seq >= s.low ORDER BY seq LIMIT 1
+) AS first WHERE s.low = s.high
+"""
+
+
+async def first_since(connection: Any, at: datetime) -> int | None:
+    """The smallest number of a row of this time or later; None for none."""
+    number: int | None = await connection.fetchval(_FIRST_SINCE, at)
+    return number
+
+
 async def last_number(connection: Any) -> int:
     number: int = await connection.fetchval("SELECT last FROM event_numbers")
     return number

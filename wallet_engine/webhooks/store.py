@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from wallet_engine.webhooks.endpoint import DISABLED, ENABLED, WEBHOOKS_MAX, Endpoint
+from wallet_engine.webhooks.log import first_since
 from wallet_engine.webhooks.queue import PENDING, STATUSES
 from wallet_engine.webhooks.signing import ROTATION_S
 
@@ -149,11 +150,11 @@ class WebhookStore:
         Pending deliveries among them are replaced, not doubled.
         """
         async with self._connection() as connection, connection.transaction():
+            first = await first_since(connection, datetime.fromtimestamp(from_s, UTC))
             row = await connection.fetchrow(
-                f"UPDATE webhooks SET version = version + 1, position = least(position, coalesce("
-                f"(SELECT min(number) - 1 FROM event_log WHERE at >= $2), position)) "
+                f"UPDATE webhooks SET version = version + 1, position = least(position, $2) "
                 f"WHERE webhook_id = $1 RETURNING {_COLUMNS}",
-                *(webhook_id, datetime.fromtimestamp(from_s, UTC)),
+                *(webhook_id, MAX_ID if first is None else first - 1),
             )
             if row is not None:
                 await connection.execute(
