@@ -1113,6 +1113,31 @@ def test_verify_names_the_months_that_are_detached_and_compares_the_others(url: 
     assert len(said) == 2
 
 
+def test_g9_who_reads_for_long_does_not_keep_a_new_month_from_being_written(url: str) -> None:
+    """The table of a month was made under a lock for which readers had to end: a slow statement, a dump."""
+    chains = Chains()
+    run(url, [chains.add(0, f"o - {HERE} - 0 USD", f"t {T[0]} @bank {HERE} 500 USD")])
+    chains.ahead_ms[0] = 200 * 86_400_000
+    later = chains.add(0, f"t {T[1]} {HERE} @fees 100 USD")
+
+    async def main() -> None:
+        reading, other = await connect(url, "a dump"), await connect(url, "another reader")
+        async with reading.transaction():
+            await reading.fetch("SELECT FROM postings, transfers, groups")
+            async with asyncio.timeout(10):
+                await run_sink(url, [later])
+                assert await other.fetchval("SELECT count(*) FROM postings") == 5
+        await reading.close()
+        await other.close()
+
+    asyncio.run(main())
+    months = rows_of(
+        url,
+        "SELECT count(*) FROM pg_index JOIN pg_inherits ON inhrelid = indexrelid GROUP BY inhparent",
+    )
+    assert len({row["count"] for row in months}) == 1  # each index of the parent is in every month
+
+
 def test_a_month_that_is_detached_is_named_before_it_is_written_again(url: str) -> None:
     """A rebuild deleted the rows of all months, and stopped at the first detached one with an error of PostgreSQL."""
     chains = Chains()

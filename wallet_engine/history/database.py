@@ -214,11 +214,14 @@ async def _make_month(connection: Any, year: int, month: int) -> None:
     next_year, next_month = _months_after(year, month, 1)
     for table in MONTHLY:
         name = f"{table}_{year:04d}_{month:02d}"
-        await connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} "
-            f"FOR VALUES FROM ('{year:04d}-{month:02d}-01 00:00:00+00') "
-            f"TO ('{next_year:04d}-{next_month:02d}-01 00:00:00+00')"
-        )
+        if await connection.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.{name}") is None:
+            # To attach a table takes a lock beside which others read and write; to create it as a part does not.
+            await connection.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)")
+            await connection.execute(
+                f"ALTER TABLE {table} ATTACH PARTITION {name} "
+                f"FOR VALUES FROM ('{year:04d}-{month:02d}-01 00:00:00+00') "
+                f"TO ('{next_year:04d}-{next_month:02d}-01 00:00:00+00')"
+            )
         if not await connection.fetchval(
             "SELECT relispartition FROM pg_class WHERE oid = to_regclass($1)", f"{SCHEMA}.{name}"
         ):
