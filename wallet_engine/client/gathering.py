@@ -84,9 +84,8 @@ class Gatherer:
             unknown = gathered  # also when it cannot be told whose result is missing
             if len(batch.results) == len(gathered):
                 unknown = [w for w, r in zip(gathered, batch.results, strict=True) if not _settle(w, r)]
-            if (
-                unknown and now_s() > until_s
-            ):  # it stood still: the service may have forgotten what the batch did
+            # It stood still: the service may have forgotten what the batch did.
+            if unknown and now_s() > until_s:
                 for waiting in unknown:
                     _fail(
                         waiting,
