@@ -362,16 +362,20 @@ def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Pat
     unable_node.start_and_wait()
     unable = unable_node.address
     (tmp_path / "unable" / "dump.rdb" / "x").mkdir(parents=True)
+    spare_node = RedisNode(redis_binary(), "s2", "spare", tmp_path / "spare", free_port(redis=True))
+    spare_node.start_and_wait()
+    spare = spare_node.address
     silent = next(p for p in patient.cluster.processes("redis") if p["address"] == old)
     with contextlib.ExitStack() as ending:
         ending.enter_context(stopped(silent))
         ending.callback(new_node.kill)
         ending.callback(unable_node.kill)
+        ending.callback(spare_node.kill)
         for words, said in (
             (("127.0.0.1:1", new), "no shard has a node 127.0.0.1:1"),
             (
                 (view.address, new),
-                f"{view.address} is the primary: first give its shard a replica that can take over",
+                f"{view.address} is the primary: first give it a replica that can take over: wallet-admin add-",
             ),
             ((old, "127.0.0.1:1"), "Redis at 127.0.0.1:1 does not answer"),
             ((old, view.address), "stands in shard s2"),
@@ -382,8 +386,27 @@ def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Pat
         with pytest.raises(ConfigError, match=f"{unable} could not load it: the log of redis-server"):
             join_as_replica(unable, [view.address], view)
         answer("replace-node", old, new, *patient.flags, "--yes")
-        assert set(patient.directory.shards()["s2"].nodes) == {view.address, new}
+        assert patient.directory.shards()["s2"].nodes.count(new) == 1
         answer("replace-node", unable, new, *patient.flags, "--yes")  # forgets it, as doctor says
+        said = f"no shard has a node {old}, and {new} is in shard s2: perhaps this is done already"
+        assert said in refusal(admin("replace-node", old, new, *patient.flags, "--yes"))
+
+        stranger = patient.directory.shards()["s1"].nodes[0]
+        for words, said in (
+            (("s9", spare), "there is no shard s9: there are s1, s2"),
+            (("s2", view.address), f"{view.address} is a node of shard s2 already"),
+            (("s2", stranger), f"node {stranger} stands in shard s2 and in shard s1"),
+            (("s2", "127.0.0.1:1"), "Redis at 127.0.0.1:1 does not answer"),
+        ):
+            assert said in refusal(admin("add-replica", *words, *patient.flags, "--yes"))
+        answer("add-replica", "s2", spare, *patient.flags, "--dry-run")
+        join_as_replica(spare, [view.address], view)  # as if it was interrupted here
+        said = f"{spare} is a replica of shard s2 and not in its list"
+        wait_until(lambda: said in str(answer_of(patient)["findings"]), "the other nodes have heard of it")
+        assert patient.directory.shards()["s2"].nodes.count(spare) == 0
+        added = answer("add-replica", "s2", spare, *patient.flags, "--yes")["added"]
+        assert added == {"shard": "s2", "replica": spare, "primary": view.address}
+        assert answer("add-replica", "s2", spare, *patient.flags, "--yes")["added"] == added
         with WalletApi(patient.cluster.url, PARTITIONS) as api:
             api.account(12, "5.00")
         wait_healthy(patient)
@@ -391,5 +414,6 @@ def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Pat
         assert {node["address"]: node["role"] for node in shard["nodes"]} == {
             view.address: "primary",
             new: "replica",
+            spare: "replica",
         }
         assert answer("verify", *patient.flags)["ok"]

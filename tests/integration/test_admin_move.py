@@ -174,7 +174,11 @@ def test_a_shard_comes_and_goes_under_traffic(
 
     traffic = Paying(cluster)
     with traffic.running():
-        answer("add-shard", "s4", *addresses, *flags, "--yes")
+        added = answer("add-shard", "s4", *addresses, *flags, "--yes")
+        assert answer("add-shard", "s4", *addresses, *flags, "--yes") == added, "again, after an interruption"
+        assert "there is a shard s4 already" in refusal(
+            admin("add-shard", "s4", addresses[0], *flags, "--yes")
+        )
         assert answer("rebalance", *flags, "--yes")["moved"]
         with cluster_directory(cluster) as directory:
             mine = directory.partition_map().partitions_of("s4")

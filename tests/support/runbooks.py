@@ -49,6 +49,7 @@ WALKED_BY: Final = {
         "wallet-admin add-shard": _A_SHARD,
         "wallet-admin rebalance": _A_SHARD,
         "wallet-admin verify": _A_SHARD,
+        "wallet-admin add-replica": _A_NODE,
     },
     "Keys that are in the way": {
         "wallet-admin clear-leftovers": f"{_MENDS}what_nobody_reaches_is_cleared",

@@ -63,6 +63,9 @@ from wallet_engine.telemetry.secrets import write_for_owner_only
         ),
         "add-shard": Verb("wallet_engine.admin.verbs.add_shard:add_shard", "Add an empty shard."),
         "remove-shard": Verb("wallet_engine.admin.verbs.add_shard:remove_shard", "Remove a drained shard."),
+        "add-replica": Verb(
+            "wallet_engine.admin.verbs.add_replica:add_replica", "Give a shard one more replica."
+        ),
         "switchover": Verb(
             "wallet_engine.admin.verbs.switchover:switchover", "Make a replica the primary of its shard."
         ),

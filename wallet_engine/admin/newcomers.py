@@ -1,4 +1,4 @@
-"""Checks whether a Redis node may join the cluster, for `add-shard` and `replace-node`."""
+"""Checks whether a Redis node may join the cluster, for `add-shard`, `add-replica` and `replace-node`."""
 
 from collections.abc import Collection, Mapping
 

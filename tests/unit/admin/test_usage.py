@@ -91,6 +91,7 @@ MALFORMED: dict[str, tuple[tuple[str, ...], ...]] = {
     "wallet-admin move": (("abc", "s1"),),
     "wallet-admin add-shard": (("a b", "h:1"), ("s2", "nowhere")),
     "wallet-admin switchover": (("s1", "--to", "nowhere"),),
+    "wallet-admin add-replica": (("s1", "nowhere"),),
     "wallet-admin replace-node": (("nowhere", "h:1"), ("h:1", "nowhere")),
     "wallet-admin history migrate": (("--database", "mysql://h/d"), ()),
     "wallet-admin history rebuild": (("--database", "mysql://h/d"), ("abc",)),
@@ -128,6 +129,7 @@ ANY_TEXT = {
     *("--restore-command", "--host", "--otlp-endpoint", "--forget", "--zookeeper-user"),
     *("--redis-user", "--zookeeper", "key_name", "shard"),
     *("wallet-admin partitions --shard", "wallet-admin remove-shard name"),
+    "wallet-admin add-replica name",
 }
 
 

@@ -182,7 +182,7 @@ def _strange_replicas(facts: Facts, lines: Sequence[list[str]]) -> Iterator[Find
         address = _place(words)
         member = next((node for node in state.nodes if node is not state.primary), state.nodes[0])
         what = f"{address} is a replica of shard {state.shard.name} and not in its list: Redis may elect it"
-        said = "forgets it; but if a replace-node to it was interrupted, give that again"
+        said = "forgets it; but if a replace-node or an add-replica of it was interrupted, give that again"
         mend = Mend(wallet_admin("replace-node", address, member.address), said)
         yield Finding("strangers", "warning", what, mend)
 

@@ -57,6 +57,10 @@ def add_shard(session: Session, name: str, nodes: tuple[str, ...]) -> None:
         shard = Shard(name, nodes)
     with session.directory() as directory:
         cluster = Cluster.look(directory)
+        if cluster.shards.get(name) == shard:  # added before an interruption
+            _wait_ready(shard)
+            _tell_ready(session, shard)
+            return
         if name in cluster.shards:
             raise ConfigError(f"there is a shard {name} already: {', '.join(cluster.shards[name].nodes)}")
         by_name([*cluster.shards.values(), shard])
@@ -68,7 +72,7 @@ def add_shard(session: Session, name: str, nodes: tuple[str, ...]) -> None:
             check_newcomer(address, newcomer, known, {asked(node).node_id for node in nodes})
             _check_lazy_drop(address, newcomer)
             check_can_follow(address, nodes[0])
-        document = {"shard": name, "primary": nodes[0], "replicas": list(nodes[1:])}
+        document = _told(shard)
         plan = Plan(f"add shard {name} at {', '.join(nodes)}", document, _show_plan(document))
         if not session.agreed(plan):
             return
@@ -78,13 +82,8 @@ def add_shard(session: Session, name: str, nodes: tuple[str, ...]) -> None:
                 if name in directory.shards():
                     raise ConfigError(f"shard {name} was added by somebody else meanwhile")
                 directory.put_shard(shard)
-            wait_until(
-                lambda: _ready(nodes[0]), f"shard {name} is there, but not ready to serve", READY_S_MAX
-            )
-    session.answer(
-        {"added": document},
-        lambda console: console.print(f"shard {name} is ready: wallet-admin rebalance gives it partitions"),
-    )
+            _wait_ready(shard)
+    _tell_ready(session, shard)
 
 
 @click.command("remove-shard")
@@ -130,6 +129,25 @@ def remove_shard(session: Session, name: str) -> None:
         {"removed": document, "nodes_not_told": untold},
         lambda console: console.print(f"shard {name} is removed; its nodes may be stopped"),
     )
+
+
+def _told(shard: Shard) -> dict[str, Any]:
+    return {"shard": shard.name, "primary": shard.nodes[0], "replicas": list(shard.nodes[1:])}
+
+
+def _tell_ready(session: Session, shard: Shard) -> None:
+    session.answer(
+        {"added": _told(shard)},
+        lambda console: console.print(
+            f"shard {shard.name} is ready: wallet-admin rebalance gives it partitions"
+        ),
+    )
+
+
+def _wait_ready(shard: Shard) -> None:
+    """Raises `ConfigError` after `READY_S_MAX`."""
+    text = f"shard {shard.name} is there, but not ready to serve"
+    wait_until(lambda: _ready(shard.nodes[0]), text, READY_S_MAX)
 
 
 def _ids(cluster: Cluster) -> dict[str, str]:

@@ -69,7 +69,7 @@ def replace_node(session: Session, old: str, new: str) -> None:
         changed = replace(shard, nodes=tuple(new if node == old else node for node in shard.nodes))
         by_name([changed, *(other for other in shards.values() if other.name != shard.name)])
         seen = look_at_all(address for each in shards.values() for address in each.nodes)
-        primary = _primary(shard, seen)
+        primary = serving_primary(shard, seen)
         _check(old, new, shard, seen, primary)
         document = {"shard": shard.name, "old": old, "new": new, "primary": primary.address}
         plan = Plan(
@@ -85,7 +85,7 @@ def replace_node(session: Session, old: str, new: str) -> None:
             # Read it first: Redis forgets the address of a node when another node takes it.
             before = ids_at(old, primary.address)
             join_as_replica(new, members, primary)
-            _write(directory, shard, changed)
+            write_shard(directory, shard, changed)
             new_id = asked(new).node_id
             view = seen[old].view
             if view is not None and view.node_id != new_id:
@@ -108,13 +108,14 @@ def _finish(session: Session, directory: Directory, old: str, new: str) -> None:
     shard = next((each for each in shards.values() if new in each.nodes), None)
     ours: set[str] = set()
     before: list[str] = []
-    primary = None if shard is None else _primary(shard, seen)
+    primary = None if shard is None else serving_primary(shard, seen)
     if primary is not None:
         for address, node in seen.items():
             ours.update(ids_at(address, primary.address) if node.view is None else (node.view.node_id,))
         before = [node_id for node_id in ids_at(old, primary.address) if node_id not in ours]
     if shard is None or primary is None or not before:
-        raise ConfigError(f"no shard has a node {old}: see wallet-admin shards")
+        done = "" if shard is None else f", and {new} is in shard {shard.name}: perhaps this is done already"
+        raise ConfigError(f"no shard has a node {old}{done}: see wallet-admin shards")
     if own_slots(before, primary.address):
         raise ConfigError(f"{old} owns slots, and may hold the money in them: see wallet-admin doctor")
     document = {"shard": shard.name, "old": old, "new": new, "primary": primary.address}
@@ -138,7 +139,7 @@ def _finish(session: Session, directory: Directory, old: str, new: str) -> None:
     )
 
 
-def _primary(shard: Shard, seen: dict[str, NodeState]) -> NodeView:
+def serving_primary(shard: Shard, seen: dict[str, NodeState]) -> NodeView:
     """The primary of the shard. Raises `ConfigError` when none serves."""
     primary = primary_of([seen[address] for address in shard.nodes])
     if primary is None or primary.view is None or not primary.cluster_ok:
@@ -154,7 +155,7 @@ def _check(old: str, new: str, shard: Shard, seen: dict[str, NodeState], primary
         first = (
             f"wallet-admin switchover {shard.name} --to {others[0]}"
             if others
-            else "give its shard a replica that can take over"
+            else f"give it a replica that can take over: wallet-admin add-replica {shard.name} NEW"
         )
         raise ConfigError(f"{old} is the primary: first {first}")
     view = seen[old].view
@@ -201,7 +202,8 @@ def _in_sync(new: str, primary: str, begun: int) -> bool:
     return False
 
 
-def _write(directory: Directory, shard: Shard, changed: Shard) -> None:
+def write_shard(directory: Directory, shard: Shard, changed: Shard) -> None:
+    """Raises `ConfigError` when the shard is not as it was."""
     with directory.lock("shards"):
         if directory.shards().get(shard.name) != shard:
             raise ConfigError(
