@@ -13,6 +13,7 @@ from typing import BinaryIO, Final
 
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.routing.processes import birth_of
+from wallet_engine.routing.tree import StoreUnavailable
 
 STOP_S_MAX: Final = 10.0
 POLL_S: Final = 0.02
@@ -166,7 +167,10 @@ class Child:
                 )
             except OSError as error:
                 raise StartFailed(f"{self.name} cannot be started: {error}") from None
-        wait_until(self._has_identity, IDENTITY_S_MAX, poll_s=0.001)
+        self.identity = None
+        # Without a descriptor to look at it, it runs all the same; only a dev after this one would not recognise it.
+        with contextlib.suppress(StoreUnavailable):
+            wait_until(self._has_identity, IDENTITY_S_MAX, poll_s=0.001)
 
     def _open_log(self) -> BinaryIO:
         """Open the log. When it cannot be written, open /dev/null: the process is more important than its log."""

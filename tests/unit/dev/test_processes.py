@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from wallet_engine.dev import keeper, ports
+from wallet_engine.dev import keeper, ports, process
 from wallet_engine.dev.beginning import DevOptions, claim_ports
 from wallet_engine.dev.config_files import config_path
 from wallet_engine.dev.files import replace_file
@@ -34,6 +34,7 @@ from wallet_engine.dev.state import DevState, ProcessInfo, StateFiles
 from wallet_engine.dev.supervisor import Supervisor
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.routing.file_tree import FileTree
+from wallet_engine.routing.tree import StoreUnavailable
 
 SLEEPER = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(60)"]
 STUBBORN = [
@@ -191,6 +192,23 @@ class TestIdentity:
             child.kill()
             assert child.identity is not None
             assert list(child.identity.argv) == child.argv
+
+    def test_a_child_that_cannot_be_looked_at_runs_all_the_same(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody had a descriptor left for a moment: `dev` ended, and everything with it."""
+
+        def scarce(pid: int) -> None:
+            raise StoreUnavailable("cannot tell whether a process lives: Too many open files")
+
+        child = Child("sleep", ["/bin/sleep", "60"], tmp_path / "log")
+        child.start()
+        child.kill()
+        monkeypatch.setattr(process, "birth_of", scarce)
+        Keeper(lambda _: None, lambda: None).start(Kept("redis", child, "127.0.0.1:1"))
+        assert child.alive
+        assert child.identity is None
+        child.kill()
 
     def test_another_process_with_the_same_id_is_left_alone(self, child: Child) -> None:
         real = identify(child.pid)
