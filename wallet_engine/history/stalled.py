@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 HISTORY_WRITER: Final = "wallet-engine follow"
 EVENTS_WRITER: Final = "wallet-engine follow webhooks"
 DELIVERIES_WRITER: Final = "wallet-engine webhooks"
-_WRITERS: Final = (HISTORY_WRITER, EVENTS_WRITER, DELIVERIES_WRITER)
+WRITERS: Final = (HISTORY_WRITER, EVENTS_WRITER, DELIVERIES_WRITER)
 
 #: A client that is alive sends and reads within milliseconds; its transactions take some seconds at most.
 _END_STALLED: Final = """
@@ -39,13 +39,15 @@ class Holder(NamedTuple):
         return f"PostgreSQL's process {self.pid} ({self.name or 'without a name'}, from {self.host})"
 
 
-async def end_stalled(connection: Any, over_s: float, spared: tuple[int, ...] = ()) -> list[int]:
-    """End the writers' transactions older than this whose clients stand still; processes `spared` go on.
+async def end_stalled(
+    connection: Any, over_s: float, spared: tuple[int, ...] = (), writers: tuple[str, ...] = WRITERS
+) -> list[int]:
+    """End the transactions of `writers` older than this whose clients stand still; processes `spared` go on.
 
     Only those of users of the database that this one may end. Returns the server's processes that it has ended. Their
     transactions have no effect, and a follower that goes on reads its positions again.
     """
-    rows = await connection.fetch(_END_STALLED, _WRITERS, over_s, spared)
+    rows = await connection.fetch(_END_STALLED, writers, over_s, spared)
     return [row["pid"] for row in rows]
 
 

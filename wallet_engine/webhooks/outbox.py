@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from wallet_engine.domain.errors import WalletError
 from wallet_engine.history.session import IDLE_S_MAX
-from wallet_engine.history.stalled import end_stalled
+from wallet_engine.history.stalled import DELIVERIES_WRITER, end_stalled
 from wallet_engine.telemetry.logging import get_logger
 from wallet_engine.webhooks.endpoint import DISABLED, ENABLED, Endpoint, Filter
 from wallet_engine.webhooks.log import read_events
@@ -109,7 +109,7 @@ class Outbox:
         that stand still in the middle of that.
         """
         async with self._pool.acquire() as connection:
-            ended = await end_stalled(connection, IDLE_S_MAX)
+            ended = await end_stalled(connection, IDLE_S_MAX, writers=(DELIVERIES_WRITER,))
             if ended:
                 log.warning("writers that stood still in the middle of a write were ended", processes=ended)
             rows = await connection.fetch(_LEASE, self._worker, ENABLED)
