@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any, Final
 
 from wallet_engine.domain.entry import ZERO_NONCE
 from wallet_engine.domain.errors import Outage
 from wallet_engine.history import session
-from wallet_engine.history.database import NO_WRITES, as_outage, connected
+from wallet_engine.history.database import NO_WRITES, HistoryUnavailable, as_outage, connected
 from wallet_engine.history.sink import SINK
 from wallet_engine.history.stalled import end_stalled, holders
 
@@ -61,8 +62,9 @@ async def clear_telling(
     clearing = asyncio.ensure_future(clear(connection, partitions))
     try:
         while not (await asyncio.wait((clearing,), timeout=LOOK_S))[0]:
-            async with connected(url, "wallet-admin history rebuild, looking") as looking:
-                await _look(looking, connection.get_server_pid(), tell)
+            with suppress(HistoryUnavailable):  # then it is only not known who keeps it waiting
+                async with connected(url, "wallet-admin history rebuild, looking") as looking:
+                    await _look(looking, connection.get_server_pid(), tell)
         with as_outage():
             clearing.result()
     finally:
