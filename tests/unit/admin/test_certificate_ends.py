@@ -45,7 +45,15 @@ def test_a_certificate_is_named_a_month_before_it_ends_and_when_it_has_ended() -
     assert found[1].what.startswith("the certificate of journal/j1 (journal copy j1) ends on ")
     assert "in 28 days" in found[1].what
     assert "ca issue journal j1 --ca DIR --renew" in str(found[1].mend)
+    assert str(found[1].mend).endswith("they are reloaded")
     assert "ended on" in found[2].what
+    assert "CONFIG SET tls-cert-file FILE tls-key-file FILE" in str(found[2].mend)
+    assert "reloaded" not in str(found[2].mend)
+    (both,) = ending(
+        [Certificate(f"{server} at h1:1", two, seen[2].ends) for server in ("Redis", "ZooKeeper")]
+    )
+    assert "CONFIG SET tls-cert-file" in str(both.mend)
+    assert "start its servers again, one after the other" in str(both.mend)
     assert not [finding for finding in find(healthy()) if finding.check == "certificates"]
 
 

@@ -25,6 +25,13 @@ from wallet_engine.routing.zookeeper_tls import zookeeper_tls
 #: Enough time to issue new certificates and distribute them.
 ENDS_WARN: Final = timedelta(days=30)
 _SHOWN_S_MAX: Final = 2.0
+_REDIS_AT: Final = "Redis at "
+_ZOOKEEPER_AT: Final = "ZooKeeper at "
+#: Servers that go on with the files that they have read, and what makes them read the new ones.
+_READ_WHEN: Final = {
+    _REDIS_AT: "Redis reads them when told, on each node: CONFIG SET tls-cert-file FILE tls-key-file FILE",
+    _ZOOKEEPER_AT: "ZooKeeper reads them when it starts: start its servers again, one after the other",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +48,10 @@ def certificates_of(found: Survey, zookeeper: Iterable[str]) -> list[Certificate
     servers: list[tuple[str, str]] = []
     if login().ca is not None:
         servers += [
-            (f"Redis at {node.address}", node.address) for state in found.shards for node in state.nodes
+            (f"{_REDIS_AT}{node.address}", node.address) for state in found.shards for node in state.nodes
         ]
     if zookeeper_tls().ca is not None:
-        servers += [(f"ZooKeeper at {address}", address) for address in zookeeper]
+        servers += [(f"{_ZOOKEEPER_AT}{address}", address) for address in zookeeper]
     servers += [
         (f"journal copy {state.info.journal_id}", state.info.address)
         for state in found.journals
@@ -104,13 +111,13 @@ def ending(certificates: Sequence[Certificate]) -> Iterator[Finding]:
             if ends <= now
             else f"{subject} ends on {when}, in {(ends - now).days} days"
         )
-        yield Finding("certificates", "error" if ends <= now else "warning", what, _renewal(holder))
+        yield Finding("certificates", "error" if ends <= now else "warning", what, _renewal(holder, where))
 
 
-def _renewal(holder: Principal | None) -> Mend:
+def _renewal(holder: Principal | None, where: str) -> Mend:
     if holder is None:
         return by_hand("renew it where it was made; DEPLOY.md says how to change to a new authority")
     command = wallet_admin("ca", "issue", holder.role, holder.id, "--ca", "DIR", "--renew")
-    return Mend(
-        command, "with the --hosts it has, and copy both files to where the old ones are: they are reloaded"
-    )
+    read = [text for server, text in _READ_WHEN.items() if server in where] or ["they are reloaded"]
+    said = "with the --hosts it has, and copy both files to where the old ones are: "
+    return Mend(command, said + "; ".join(read))
