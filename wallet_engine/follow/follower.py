@@ -186,13 +186,16 @@ class Follower:
             await self._sink.caught_up(current, at_ms - UNDER_WAY_MS)
 
     def _look_beyond(self, ends: Mapping[int, int]) -> None:
-        """Note partitions that have fewer entries in the journal than in the sink: the journal may be an older one."""
+        """Note partitions that have fewer final entries in the journal than in the sink: it may be an older journal.
+
+        A copy that was just started, without a quorum, knows of none.
+        """
         now_s = time.monotonic()
-        more = [p for p, seq in self._taken.items() if seq > ends.get(p, 0)]
+        more = [p for p, seq in self._taken.items() if 0 < ends.get(p, 0) < seq]
         self._beyond_s = {p: self._beyond_s.get(p, now_s) for p in more}
         name, taken = self._sink.name, self._taken
         self.beyond = {
-            p: f"partition {p}: the sink {name} has {taken[p]} entries, and the journal {ends.get(p, 0)}"
+            p: f"partition {p}: the sink {name} has {taken[p]} entries, and the copies that answer know of {ends[p]}"
             for p, since_s in self._beyond_s.items()
             if now_s - since_s > BEYOND_S
         }

@@ -249,7 +249,9 @@ def test_g14_nothing_is_complete_that_ends_behind_the_journal(
             follow(tree, feed, sink, lambda f: sink.current >= {1, 2, 3} and bool(f.beyond))
         )
     assert sink.current == {1, 2, 3}
-    assert follower.beyond == {0: "partition 0: the sink list has 5 entries, and the journal 3"}
+    assert follower.beyond == {
+        0: "partition 0: the sink list has 5 entries, and the copies that answer know of 3"
+    }
 
 
 def test_partitions_are_shared_and_those_of_who_is_gone_taken_over(tmp_path: Path) -> None:
