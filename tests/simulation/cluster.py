@@ -125,7 +125,7 @@ class Cluster:
         partition = self.auditor.partition_of(meta_key)
         epoch = int(node.store[meta_key][b"epoch"])
         for journal in self.journals:
-            if journal.writer is not None and journal.writer.view(partition) >= epoch:
+            if journal.chain is not None and journal.chain.view(partition) >= epoch:
                 journal.receipt_withheld(partition)
         self.auditor.went_live(node, partition)
 

@@ -165,6 +165,8 @@ class JournalProcess(Process):
         self.directory = directory
         self.listener = listener
         self.writer: SimWriter | None = None
+        #: The same, also after the process's death: its disk is still part of a quorum that has marked a chain.
+        self.chain: SimWriter | None = None
         #: Entries that are on the disk and may not be receipted yet.
         self.withheld: dict[int, list[Appended]] = {}
         #: The next commit kills the process: `before` the write, or `after` it and before any receipt.
@@ -193,7 +195,7 @@ class JournalProcess(Process):
     def receipted(self, entry: Appended) -> None:
         """The entry is on the disk, and may be receipted."""
         partition, payload, header, _ = entry
-        if self.writer is not None and self.writer.nonce_in_memory(partition, header.seq) == header.nonce:
+        if self.chain is not None and self.chain.has_on_disk(partition, header):
             self.listener.durable(self.name, partition, payload, header)
 
     def receipt_withheld(self, partition: int) -> None:
@@ -235,7 +237,16 @@ class SimWriter(JournalWriter):
         self._appended: list[Appended] = []
         self._groups: dict[int, list[Appended]] = {}
         super().__init__(process.directory, process.name)
-        process.writer = self  # at once: a kill must find it, to release its lock
+        process.writer = process.chain = self  # at once: a kill must find it, to release its lock
+
+    def has_on_disk(self, partition: int, header: EntryHeader) -> bool:
+        """Whether the chain has this entry, also once the writer is closed."""
+        chain = self._chains.get(partition)
+        return (
+            chain is not None
+            and chain.durable.seq >= header.seq
+            and chain.recent_nonce(header.seq) == header.nonce
+        )
 
     def append(self, partition: int, payload: bytes, header: EntryHeader, *, bound: bool = True) -> None:
         super().append(partition, payload, header, bound=bound)
