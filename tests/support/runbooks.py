@@ -33,6 +33,9 @@ _CLOSING: Final = "faults/test_closing.py::test_g9_a_close_whose_process_is_kill
 _STOPPED: Final = (
     "faults/test_unreproducible.py::test_g6_an_entry_that_comes_out_otherwise_stops_its_partition_alone"
 )
+_SLOTS: Final = (
+    "integration/test_admin_doctor.py::test_slots_moved_behind_the_maps_back_stop_their_partitions_only"
+)
 _PAST: Final = "integration/test_history.py::test_verify_names_what_differs_and_rebuild_mends_it"
 _SAID: Final = "faults/test_minted.py::test_the_others_pay_and_doctor_and_verify_say_what_is"
 _ACCEPTED: Final = "faults/test_minted.py::test_what_is_accepted_serves_again_and_stays_so"
@@ -105,6 +108,7 @@ WALKED_BY: Final = {
         "wallet-admin journal verify": _STOPPED,
         "wallet-admin rebuild": _STOPPED,
     },
+    "A partition stays `recovering`": {"wallet-admin rebuild --without-newer": _SLOTS},
     "The history is behind, wrong or gone": {
         "wallet-admin history status": _PAST,
         "wallet-admin history verify": _PAST,

@@ -28,9 +28,11 @@ RETRY_S_MIN: Final = 0.1
 RETRY_S_MAX: Final = 1.0
 #: How often a shard without partitions is checked: its scripts must be loaded when one moves to it.
 IDLE_S: Final = 2.0
-#: How often a node is asked whether it got back a slot that an operator took away, or whether a stopped
-#: partition is to be recovered.
+#: How often a node is asked whether it got back a slot that an operator took away, or whether a partition that is
+#: stopped or refused is to be recovered.
 AWAY_S: Final = 1.0
+#: How soon a refused partition is tried again, if it stays as it is. Each attempt interrupts the shard for a moment.
+REFUSED_S: Final = 10.0
 #: Maximum time of a move from the change of the map until the partition is live here.
 ADOPTION_S_MAX: Final = 1.0
 _ADOPTION_POLL_S: Final = 0.005
@@ -123,7 +125,7 @@ class ShardKeeper:
     async def _recover_and_drain(self) -> None:
         """Returns when `check` was called or there is nothing to drain; raises when the shard broke."""
         found = await self._recovery.run(self._suspects, self._behind)
-        self._commit.recovered(self.shard, "certified")
+        self._commit.recovered(self.shard, "failed" if found.refused else "certified")
         self._suspects.clear()
         self._behind.clear()
         epochs = {partition: found.map.epoch_of(partition) for partition in found.partitions}
@@ -151,6 +153,8 @@ class ShardKeeper:
             tasks.append(asyncio.create_task(self._come_back(found), name=f"away-{self.shard}"))
         if found.stopped:
             tasks.append(asyncio.create_task(self._mended(found, trimming), name=f"stopped-{self.shard}"))
+        if found.refused:
+            tasks.append(asyncio.create_task(self._allowed(found, trimming), name=f"refused-{self.shard}"))
         self._drain = drain
         try:
             while not any(task.done() for task in tasks):
@@ -181,7 +185,13 @@ class ShardKeeper:
             if new is None or new.version == known.version or not new.supersedes(known):
                 continue
             mapped = frozenset(new.partitions_of(self.shard))
-            found = replace(found, map=new, away=found.away & mapped, stopped=found.stopped & mapped)
+            found = replace(
+                found,
+                map=new,
+                away=found.away & mapped,
+                stopped=found.stopped & mapped,
+                refused=found.refused & mapped,
+            )
             for partition in drain.partitions - mapped:
                 drain.drop(partition)
                 log.info("partition moved away", shard=self.shard, partition=partition)
@@ -190,7 +200,7 @@ class ShardKeeper:
                     if not await self._recovery.certified(connection, found, partition):
                         return  # the map was restored, or another process recovers it
                     drain.raised(partition, new.epoch_of(partition))
-            for partition in sorted(mapped - drain.partitions - found.away - found.stopped):
+            for partition in sorted(mapped - drain.partitions - found.away - found.stopped - found.refused):
                 if not await self._adopt(found, partition, connection):
                     return
                 keys = PartitionKeys(tag_of(partition, len(new.partitions)))
@@ -206,6 +216,14 @@ class ShardKeeper:
         """Returns when a stopped partition is to be recovered again."""
         while not await self._recovery.mended(connection, found):
             await asyncio.sleep(AWAY_S)
+
+    async def _allowed(self, found: Certified, connection: Connection) -> None:
+        """Returns when refused partitions are to be tried again."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REFUSED_S):
+                while not await self._recovery.changed(connection, found):
+                    await asyncio.sleep(AWAY_S)
+        self._recovery.allow_refused()
 
     async def _adopt(self, found: Certified, partition: int, connection: Connection) -> bool:
         """Whether a partition that the map puts here becomes live within `ADOPTION_S_MAX`."""

@@ -82,6 +82,7 @@ class Certified:
     """A shard's primary and the partitions it has by the map.
 
     `away`: partitions whose slot is not on the node. `stopped`: those whose replay differs from the record.
+    `refused`: those of which the journal lacks entries.
     """
 
     primary: NodeView
@@ -90,9 +91,19 @@ class Certified:
     away: frozenset[int]
     council: Council
     stopped: frozenset[int] = frozenset()
+    refused: frozenset[int] = frozenset()
 
     def slots(self, partition: int) -> range:
         return slot_range(partition, len(self.map.partitions))
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why a partition was not recovered, and what its `meta` said then."""
+
+    why: Corruption
+    seq: int
+    nonce: str
 
 
 class ShardRecovery:
@@ -109,6 +120,7 @@ class ShardRecovery:
         self._fellows = fellows
         #: Partitions whose slot was found away, until they are rebuilt.
         self._fenced: set[int] = set()
+        self._refused: dict[int, _Refusal] = {}
 
     def __repr__(self) -> str:
         return f"<ShardRecovery {self._shard}>"
@@ -119,8 +131,9 @@ class ShardRecovery:
         `suspects` are recovered in any case, unless this copy is the one that is not up to date. For those in
         `behind`, the stream lacks the entry that this copy needs next.
         A partition is `stopped` if replay of an entry differs from the record: `fault` in its meta names the
-        entry, until an operator has it rebuilt. The others go on. Raises OSError when no primary answers,
-        `ConfigError` when a node is unfit, `Corruption` when this is not the whole journal.
+        entry, until an operator has it rebuilt. It is refused, and stays `recovering`, while the journal lacks
+        entries that it has had. The others go on. Raises OSError when no primary answers, `ConfigError` when a
+        node is unfit, `Corruption` when every partition is refused: this is not the whole journal.
         """
         refused: list[str] = []
         primary = await self._find_primary(refused)
@@ -130,6 +143,8 @@ class ShardRecovery:
         async with _connected(primary.address) as connection:
             found = await self._set_aside(connection, await self._look(primary))
             suspected = {p: found.map.epoch_of(p) for p in suspects if self._in_era(found, p)}
+            if found.council.sole:  # no other copy can have what this one lacks
+                suspected |= {p: found.map.epoch_of(p) for p in behind & found.partitions.keys()}
             behind |= suspects - suspected.keys()
             if (
                 not suspected
@@ -138,7 +153,7 @@ class ShardRecovery:
                 and not await self._uncertified(connection, found)
             ):
                 await self.admit(connection, found, found.partitions, behind)
-                self._fenced &= found.away
+                self._fenced &= found.away | found.refused
                 return found
             async with self._locked():
                 await asyncio.to_thread(self._finish_switches, found)
@@ -155,9 +170,13 @@ class ShardRecovery:
                     chosen = {p: found.partitions[p] for p in sorted(todo)}
                     await self._recover(connection, found.primary, chosen)
                     found = await self._set_aside(connection, await self._look(found.primary))
+                    if found.refused and not found.partitions:
+                        why = self._refused[min(found.refused)].why
+                        self.allow_refused()
+                        raise why
                 elif not found.partitions:
                     await self._load_scripts(connection)
-                self._fenced &= found.away
+                self._fenced &= found.away | found.refused
             await self.admit(connection, found, found.partitions, behind)
         return found
 
@@ -174,10 +193,17 @@ class ShardRecovery:
         )
 
     async def _set_aside(self, connection: Connection, found: Certified) -> Certified:
-        """`found` without the stopped partitions."""
+        """`found` without the stopped and the refused partitions."""
+        self._refused = {p: refusal for p, refusal in self._refused.items() if p in found.partitions}
         stopped = await self._faults(connection, found.partitions)
-        serving = {p: keys for p, keys in found.partitions.items() if p not in stopped}
-        return replace(found, partitions=serving, stopped=found.stopped | stopped.keys())
+        aside = stopped.keys() | self._refused.keys()
+        serving = {p: keys for p, keys in found.partitions.items() if p not in aside}
+        return replace(
+            found,
+            partitions=serving,
+            stopped=found.stopped | stopped.keys(),
+            refused=frozenset(self._refused.keys() - stopped.keys()),
+        )
 
     async def _faults(
         self, connection: Connection, partitions: Mapping[int, PartitionKeys]
@@ -194,6 +220,19 @@ class ShardRecovery:
         count = len(found.map.partitions)
         stopped = {p: PartitionKeys(tag_of(p, count)) for p in found.stopped}
         return len(await self._faults(connection, stopped)) < len(stopped)
+
+    async def changed(self, connection: Connection, found: Certified) -> bool:
+        """Whether a refused partition is not as it was when it was refused."""
+        for partition in found.refused & self._refused.keys():
+            refusal = self._refused[partition]
+            meta = await _meta(connection, PartitionKeys(tag_of(partition, len(found.map.partitions))))
+            if (meta.seq, meta.nonce) != (refusal.seq, refusal.nonce):
+                return True
+        return False
+
+    def allow_refused(self) -> None:
+        """The next pass tries to recover refused partitions again."""
+        self._refused.clear()
 
     async def _fence_away(self, found: Certified) -> Certified:
         """Prevent writes to partitions whose slot an operator moved away, until they are rebuilt.
@@ -279,12 +318,6 @@ class ShardRecovery:
 
     async def _follow(self, found: Certified, partitions: list[int]) -> None:
         """Take over chains from the copies that are furthest in the epochs in force."""
-        if found.council.sole:
-            seq = self._writer.position(partitions[0]).seq + 1
-            raise Corruption(
-                f"partition {partitions[0]}: entry {seq} and later ones were on disk once and are not in "
-                f"{self._writer.directory}: this is not the whole journal, and Redis is left as it is"
-            )
         epochs = {partition: found.map.epoch_of(partition) for partition in partitions}
         followed = await follow(self._copy, self._commit, self._fellows, found.council, epochs)
         missing = [partition for partition in partitions if partition not in followed]
@@ -376,12 +409,13 @@ class ShardRecovery:
         for partition, why in ballot.forked.items():
             await hands[partition].claim()
             await self._stop(hands.pop(partition), why)
+        prepared = await self._prepare_all(ballot, hands)
+        hands = {partition: hands[partition] for partition in prepared}
         replayers: dict[int, Replayer] = {}
         after: dict[int, int] = {}
-        for partition, ours in hands.items():
-            meta = await self._prepare(ours)
+        for partition, meta in prepared.items():
             if meta.seq != self._writer.position(partition).seq:
-                replayers[partition] = Replayer(ours, meta.currencies, limits=meta.flagged == "2")
+                replayers[partition] = Replayer(hands[partition], meta.currencies, limits=meta.flagged == "2")
                 after[partition] = meta.seq
         await self._replay(connection, replayers, after)
         doubted = [p for p, seq in after.items() if seq and replayers[p].differs]
@@ -410,6 +444,19 @@ class ShardRecovery:
             replayed_operations=operations,
             seconds=round(loop.time() - started_s, 3),
         )
+
+    async def _prepare_all(self, ballot: Ballot, hands: Mapping[int, Hands]) -> dict[int, Meta]:
+        """Each partition as `_prepare` leaves it, without those that are refused: they leave the ballot."""
+        prepared: dict[int, Meta] = {}
+        for partition, ours in hands.items():
+            try:
+                prepared[partition] = await self._prepare(ours)
+            except Corruption as why:
+                log.error("partition not recovered", partition=partition, reason=str(why))
+                meta = await _meta(ours.connection, ours.keys)
+                self._refused[partition] = _Refusal(why, meta.seq, meta.nonce)
+                del ballot.epochs[partition]
+        return prepared
 
     async def _prepare(self, hands: Hands) -> Meta:
         """Bring the partition to a state that the journal knows, and drain what only Redis has."""

@@ -32,7 +32,9 @@ def test_a_node_that_takes_no_second_connection_keeps_none(monkeypatch: pytest.M
         keeper = ShardKeeper("s1", shared, shared, shared, shared, shared)
 
         async def certified(*_: object) -> Any:
-            return SimpleNamespace(map=None, partitions={}, primary=SimpleNamespace(address=address))
+            return SimpleNamespace(
+                map=None, partitions={}, refused=(), primary=SimpleNamespace(address=address)
+            )
 
         monkeypatch.setattr(keeper._recovery, "run", certified)
         monkeypatch.setattr(module, "Connection", SimpleNamespace(open=take_one))

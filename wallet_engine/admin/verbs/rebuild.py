@@ -34,13 +34,20 @@ _DISTRUST: Final = load_script("distrust").text
     help="The oracle no longer stops PARTITION because of this entry.",
 )
 @click.option(
+    "--without-newer",
+    is_flag=True,
+    help="Give up entries that Redis counts and no journal copy has, instead of waiting for a journal that has them.",
+)
+@click.option(
     "--timeout",
     type=FiniteRange(0),
     default=600.0,
     show_default=True,
     help="Seconds to wait until the partition is live.",
 )
-def rebuild(session: Session, partition: int, accept: int | None, timeout: float) -> None:
+def rebuild(
+    session: Session, partition: int, accept: int | None, without_newer: bool, timeout: float
+) -> None:
     """Drop PARTITION from Redis and rebuild it from the journal.
 
     For a partition in which verify finds differences. No answered transfer is lost: entries in Redis are drained to
@@ -53,6 +60,10 @@ def rebuild(session: Session, partition: int, accept: int | None, timeout: float
     With --accept the partition serves again although a wrong entry stays in its journal, such as a credit without its
     debit. Take the money back by transfers; verify still reports the entry.
 
+    A partition of which the journal lacks entries stays `recovering`, and the journal's log says which: a wrong or an
+    old directory must not become the truth. Start the journal with the right one. With --without-newer the partition
+    serves from what the journal has: only for a journal that is whole, or answered transfers are lost.
+
     \b
     EXAMPLES
       wallet-admin --zookeeper zk1:2181 rebuild 12 --dry-run
@@ -60,20 +71,13 @@ def rebuild(session: Session, partition: int, accept: int | None, timeout: float
       wallet-admin --zookeeper zk1:2181 rebuild 12 --yes && wallet-admin --zookeeper zk1:2181 verify
     """
     with session.directory() as directory:
-        address, before = _look(directory, partition)
-        plan = Plan(
-            f"rebuild partition {partition} from the journal"
-            + ("" if accept is None else f", and accept its entry {accept}"),
-            {"partition": partition, "node": address, "accepted": accept, **before},
-            lambda console: _show_plan(console, partition, address, before),
-            destroys=True,
-        )
+        plan = _plan(directory, partition, accept, without_newer)
         if not session.agreed(plan):
             return
         with session.change(directory, plan):
             if accept is not None:
                 directory.accepted.add(partition, accept)
-            epoch = _distrust(directory, partition)
+            epoch = _distrust(directory, partition, without_newer)
 
             def rebuilt() -> bool:
                 meta = meta_of(directory, partition, (*FIELDS, "fault"))
@@ -94,6 +98,25 @@ def rebuild(session: Session, partition: int, accept: int | None, timeout: float
     )
 
 
+def _plan(directory: Directory, partition: int, accept: int | None, without_newer: bool) -> Plan:
+    address, before = _look(directory, partition)
+    what = f"rebuild partition {partition} from the journal"
+    if accept is not None:
+        what += f", and accept its entry {accept}"
+    if without_newer:
+        what += ", without the entries that no journal has"
+    document = {
+        "partition": partition,
+        "node": address,
+        "accepted": accept,
+        "without_newer": without_newer,
+        **before,
+    }
+    return Plan(
+        what, document, lambda console: _show_plan(console, partition, address, before), destroys=True
+    )
+
+
 def _look(directory: Directory, partition: int) -> tuple[str, dict[str, Any]]:
     """The node of the partition, and its meta. Raises `ConfigError` when it cannot be rebuilt now."""
     count = len(directory.partition_map().partitions)
@@ -109,12 +132,14 @@ def _look(directory: Directory, partition: int) -> tuple[str, dict[str, Any]]:
     return _address(directory, partition), meta
 
 
-def _distrust(directory: Directory, partition: int) -> int:
+def _distrust(directory: Directory, partition: int, without_newer: bool) -> int:
     """Stop the partition. Returns the epoch that it had."""
     keys = _keys(directory, partition)
     client = connect(_address(directory, partition), timeout_s=REDIS_TIMEOUT_S)
     try:
-        done, said = client.eval(_DISTRUST, 1, keys.meta, f"rebuild-{secrets.token_hex(8)}")
+        done, said = client.eval(
+            _DISTRUST, 1, keys.meta, f"rebuild-{secrets.token_hex(8)}", int(without_newer)
+        )
     except (RedisError, OSError) as error:
         raise ConfigError(f"partition {partition}: {' '.join(str(error).split())}") from None
     finally:
