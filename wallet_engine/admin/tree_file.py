@@ -16,6 +16,7 @@ operator must say which copies counted last.
 """
 
 import hashlib
+import os
 import socket
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -134,9 +135,16 @@ def take_backup(directory: Directory) -> Backup:
 
 def write_backup(backup: Backup, path: Path) -> None:
     """Raises `ConfigError`, also when the file exists already: backups are never overwritten."""
+    text = msgspec.json.format(msgspec.json.encode(backup), indent=1) + b"\n"
     try:
         with path.open("xb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(backup), indent=1) + b"\n")
+            try:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                path.unlink()  # half a backup is none, and its name would be taken
+                raise
     except FileExistsError:
         raise ConfigError(f"{path} exists already: give another name") from None
     except OSError as error:
