@@ -171,6 +171,11 @@ def test_the_others_pay_and_doctor_and_verify_say_what_is(cluster: DevCluster) -
 def test_what_is_accepted_serves_again_and_stays_so(cluster: DevCluster) -> None:
     """The thief's money stays, and can be taken back. A restart of the oracle does not stop the partition again."""
     entry = meta(cluster, 1)["fault"].partition(":")[0].removeprefix("entry ")
+    later = str(
+        int(meta(cluster, 1)["seq"]) + 9
+    )  # a slip: the thief's next entry would not stop the partition
+    status, said = run_admin(cluster, "rebuild", "1", "--accept", later, "--yes")
+    assert (status, f"partition 1 has no entry {later} that could be accepted" in said) == (1, True), said
     status, said = run_admin(cluster, "rebuild", "1", "--accept", entry, "--yes")
     assert status == 0, said
     pid = cluster.living("oracle")["pid"]

@@ -7,6 +7,7 @@ import click
 from redis.exceptions import RedisError
 from rich.console import Console
 
+from wallet_engine.admin.journals import copy_state
 from wallet_engine.admin.nodes import primary_of_partition
 from wallet_engine.admin.session import Plan, Session, changing_command
 from wallet_engine.admin.waiting import wait_until
@@ -102,6 +103,7 @@ def _plan(directory: Directory, partition: int, accept: int | None, without_newe
     address, before = _look(directory, partition)
     what = f"rebuild partition {partition} from the journal"
     if accept is not None:
+        _check_exists(directory, partition, accept, before)
         what += f", and accept its entry {accept}"
     if without_newer:
         what += ", without the entries that no journal has"
@@ -115,6 +117,16 @@ def _plan(directory: Directory, partition: int, accept: int | None, without_newe
     return Plan(
         what, document, lambda console: _show_plan(console, partition, address, before), destroys=True
     )
+
+
+def _check_exists(directory: Directory, partition: int, seq: int, meta: dict[str, Any]) -> None:
+    """Raises `ConfigError` for an entry that Redis and the journal lack: one that comes later is accepted unseen."""
+    states = filter(None, map(copy_state, directory.journals().values()))
+    last = max([int(meta["seq"] or 0), *(state.on_disk.get(partition, 0) for state in states)])
+    if seq > last:
+        raise ConfigError(
+            f"partition {partition} has no entry {seq} that could be accepted: its last is {last}"
+        )
 
 
 def _look(directory: Directory, partition: int) -> tuple[str, dict[str, Any]]:
