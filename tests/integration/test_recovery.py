@@ -21,7 +21,9 @@ from wallet_engine.recovery import hands
 from wallet_engine.recovery.ballot import Ballot
 from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.hands import Hands
+from wallet_engine.recovery.keeper import ShardKeeper
 from wallet_engine.recovery.recover import ShardRecovery
+from wallet_engine.recovery.returning import Returning
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script, service_scripts
@@ -135,6 +137,45 @@ def test_g14_what_is_condemned_while_it_is_recovered_says_that_it_is_stopped(
     with closing(redis.Redis(host, int(port), decode_responses=True)) as node:
         metas = [PartitionKeys(tag_of(partition, PARTITIONS)).meta for partition in range(PARTITIONS)]
         assert [node.hget(meta, "state") for meta in metas] == ["live", "stopped", "live", "live"]
+
+
+def test_g9_a_wrong_journal_is_refused_once_and_not_every_second(
+    directory: Directory, tmp_path: Path
+) -> None:
+    """It lacks entries of every partition. Epochs and log lines grew once a second for as long as it ran."""
+    RandomJournal(tmp_path / "journal", 7, partitions=PARTITIONS).grow(10)
+    before = recover(directory, tmp_path / "journal")
+    (shard,) = directory.shards().values()
+    host, _, port = shard.nodes[0].rpartition(":")
+    metas = [PartitionKeys(tag_of(partition, PARTITIONS)).meta for partition in range(PARTITIONS)]
+
+    async def main(node: redis.Redis) -> None:
+        writer = await asyncio.to_thread(JournalWriter, tmp_path / "journal", "random")
+        copy = JournalCopy(writer)
+        commit = GroupCommit(copy, LinkServer(copy, lambda shard, reason: None), Metrics())
+        fellows = Fellows(directory, copy)
+        keeper = ShardKeeper("s1", directory, copy, commit, fellows, Returning(copy, commit, fellows))
+        keeping = asyncio.create_task(keeper.run())
+        try:
+            await asyncio.sleep(1.0)
+            assert [node.hget(meta, "state") for meta in metas] == ["recovering"] * PARTITIONS
+            risen = [directory.partition_map().epoch_of(p) - before.epoch_of(p) for p in range(PARTITIONS)]
+            assert risen == [1] * PARTITIONS
+            node.hset(metas[2], "seq", 0)  # as `rebuild --without-newer` does
+            async with asyncio.timeout(5):
+                while node.hget(metas[2], "state") != "live":
+                    await asyncio.sleep(0.02)
+            assert [node.hget(metas[p], "state") for p in (0, 1, 3)] == ["recovering"] * 3
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            writer.close()
+
+    with closing(redis.Redis(host, int(port), decode_responses=True)) as node:
+        for meta in metas:
+            node.hincrby(meta, "seq", 1)
+            node.hset(meta, "state", "recovering")
+        asyncio.run(asyncio.wait_for(main(node), 30))
 
 
 @pytest.mark.parametrize("step", ["promised", "_prepare", "_compare"])

@@ -158,7 +158,8 @@ class ShardKeeper:
         self._drain = drain
         try:
             while not any(task.done() for task in tasks):
-                idle_s = None if drain.partitions else IDLE_S
+                # With refused partitions, `_allowed` decides when to begin again.
+                idle_s = None if drain.partitions or found.refused else IDLE_S
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=idle_s)
                 if not done and not drain.partitions:
                     return

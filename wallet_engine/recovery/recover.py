@@ -50,6 +50,8 @@ from wallet_engine.telemetry.logging import get_logger
 STREAM_READ_MAX: Final = 256
 #: Open entries read from the stream at a time; each may have 150 kB.
 STREAM_LOOK_MAX: Final = 32
+#: Refused partitions of which the log says why: after a start on a wrong directory, all of them are refused.
+REFUSED_LOGGED_MAX: Final = 8
 _FORGET: Final = load_script("forget").text
 _SET_ASIDE: Final = load_script("set_aside").text
 
@@ -99,9 +101,8 @@ class Certified:
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """Why a partition was not recovered, and what its `meta` said then."""
+    """What the `meta` of a partition said when it was not recovered."""
 
-    why: Corruption
     seq: int
     nonce: str
 
@@ -133,7 +134,7 @@ class ShardRecovery:
         A partition is `stopped` if replay of an entry differs from the record: `fault` in its meta names the
         entry, until an operator has it rebuilt. It is refused, and stays `recovering`, while the journal lacks
         entries that it has had. The others go on. Raises OSError when no primary answers, `ConfigError` when a
-        node is unfit, `Corruption` when every partition is refused: this is not the whole journal.
+        node is unfit.
         """
         refused: list[str] = []
         primary = await self._find_primary(refused)
@@ -170,10 +171,6 @@ class ShardRecovery:
                     chosen = {p: found.partitions[p] for p in sorted(todo)}
                     await self._recover(connection, found.primary, chosen)
                     found = await self._set_aside(connection, await self._look(found.primary))
-                    if found.refused and not found.partitions:
-                        why = self._refused[min(found.refused)].why
-                        self.allow_refused()
-                        raise why
                 elif not found.partitions:
                     await self._load_scripts(connection)
                 self._fenced &= found.away | found.refused
@@ -226,6 +223,8 @@ class ShardRecovery:
         for partition in found.refused & self._refused.keys():
             refusal = self._refused[partition]
             meta = await _meta(connection, PartitionKeys(tag_of(partition, len(found.map.partitions))))
+            if meta.state != "recovering":  # another copy has recovered it
+                return True
             if (meta.seq, meta.nonce) != (refusal.seq, refusal.nonce):
                 return True
         return False
@@ -448,14 +447,19 @@ class ShardRecovery:
     async def _prepare_all(self, ballot: Ballot, hands: Mapping[int, Hands]) -> dict[int, Meta]:
         """Each partition as `_prepare` leaves it, without those that are refused: they leave the ballot."""
         prepared: dict[int, Meta] = {}
+        refused = 0
         for partition, ours in hands.items():
             try:
                 prepared[partition] = await self._prepare(ours)
             except Corruption as why:
-                log.error("partition not recovered", partition=partition, reason=str(why))
+                refused += 1
+                if refused <= REFUSED_LOGGED_MAX:
+                    log.error("partition not recovered", partition=partition, reason=str(why))
                 meta = await _meta(ours.connection, ours.keys)
-                self._refused[partition] = _Refusal(why, meta.seq, meta.nonce)
+                self._refused[partition] = _Refusal(meta.seq, meta.nonce)
                 del ballot.epochs[partition]
+        if refused > REFUSED_LOGGED_MAX:
+            log.error("more partitions not recovered", shard=self._shard, partitions=refused)
         return prepared
 
     async def _prepare(self, hands: Hands) -> Meta:
