@@ -71,6 +71,8 @@ class Cluster:
         self.mover = Mover(world, self.keeper, self.network, [shard.name for shard in self.shards])
         self._directory, self._copies_made = directory, 0
         self.journals = [self._make_journal() for _ in range(profile.journals)]
+        #: Their disks are lost. One may have marked a chain just before, so that its epoch is in force.
+        self.lost_journals: list[JournalProcess] = []
         self.services = [
             ServiceProcess(world, self.keeper, self.network, f"api{n}", holds=profile.holds)
             for n in range(1, profile.services + 1)
@@ -124,7 +126,7 @@ class Cluster:
         """An epoch of a partition is in force: the chain it began with, marked by a quorum, counts from now on."""
         partition = self.auditor.partition_of(meta_key)
         epoch = int(node.store[meta_key][b"epoch"])
-        for journal in self.journals:
+        for journal in (*self.journals, *self.lost_journals):
             if journal.chain is not None and journal.chain.view(partition) >= epoch:
                 journal.receipt_withheld(partition)
         self.auditor.went_live(node, partition)
@@ -228,6 +230,7 @@ class Cluster:
             lost.kill()
             lost.gone, new.replaces = True, lost.name
             self.journals[place] = new
+            self.lost_journals.append(lost)
             new.start_later(self._seconds(0.05, 2.0))
 
     def copy_added(self) -> None:
