@@ -9,7 +9,7 @@ import pytest
 from unit.admin.made import admin, make_map
 
 from wallet_engine.admin.verbs import history
-from wallet_engine.admin.verbs.history import _Hindrance
+from wallet_engine.admin.verbs.history import _Hindrance, _Warner
 from wallet_engine.history.sink import SINK
 from wallet_engine.routing.directory import open_directory
 from wallet_engine.routing.following import FollowerInfo
@@ -24,7 +24,7 @@ def test_what_a_follower_notes_while_rows_are_deleted_does_not_stay(
     with closing(make_map(path, 4)) as directory:
         directory.followers.note(SINK, {0: 7, 1: 7})
 
-        async def clear(_url: str, partitions: Collection[int]) -> dict[int, int]:
+        async def clear(_url: str, partitions: Collection[int], _warn: object) -> dict[int, int]:
             assert directory.followers.seqs()[SINK] == {0: 0, 1: 7}
             directory.followers.note(SINK, {0: 8})
             return dict.fromkeys(partitions, 7)
@@ -48,7 +48,7 @@ def test_who_keeps_it_from_being_written_is_told_whenever_that_changes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with closing(open_directory(None, tmp_path / "map.json")) as directory:
-        hindrance = _Hindrance(directory)
+        hindrance = _Hindrance(directory, _Warner())
 
         def told() -> str:
             hindrance.tell()
