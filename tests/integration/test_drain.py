@@ -13,11 +13,12 @@ from support.clusters import RedisClusterFactory
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.drain import group_commit
 from wallet_engine.drain import shard_drain as module
-from wallet_engine.drain.group_commit import GroupCommit
+from wallet_engine.drain.group_commit import GroupCommit, Unreadable
 from wallet_engine.drain.shard_drain import Gap, ShardDrain
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.link_server import LinkServer
 from wallet_engine.journal.writer import JournalWriter
+from wallet_engine.recovery.keeper import _leaves
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.telemetry.metrics import Metrics
 
@@ -179,6 +180,28 @@ def test_g9_gaps_of_all_partitions_are_told_at_once_and_everything_else_goes_on(
             caught_up(OTHER)
             await reached(writer, 6, OTHER)
         assert told[1][0] == {OTHER: 1}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("fields", [("header", "x", "operations", '["o","-"]'), ("not", "ours")])
+def test_g9_an_entry_that_nobody_can_read_delays_no_other_partition(
+    partition: LuaPartition, writer: JournalWriter, fields: tuple[str, ...]
+) -> None:
+    """Nor the entries before it. The keeper is told of which partition it is."""
+    other = LuaPartition(partition.client, str(OTHER))
+
+    async def main() -> None:
+        opening(partition, 2)
+        opening(other, 6)
+        partition.client.execute_command("XADD", partition.keys.journal, "3-0", *fields)
+        async with drained(partition, writer, other) as running:
+            with pytest.raises(ExceptionGroup) as raised:
+                await asyncio.wait_for(running, 20)
+        (unreadable,) = _leaves(raised.value)
+        assert isinstance(unreadable, Unreadable)
+        assert unreadable.partition == PARTITION
+        assert (writer.position(PARTITION).seq, writer.position(OTHER).seq) == (2, 6)
 
     asyncio.run(main())
 

@@ -1,8 +1,8 @@
 """Recovery of one shard on a real Redis from a real directory: what it reads, and in which thread."""
 
 import asyncio
-from collections.abc import Collection, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,23 @@ def test_g14_what_is_condemned_while_it_is_recovered_says_that_it_is_stopped(
         assert [node.hget(meta, "state") for meta in metas] == ["live", "stopped", "live", "live"]
 
 
+@asynccontextmanager
+async def kept(directory: Directory, journal: Path) -> AsyncIterator[ShardKeeper]:
+    """A keeper of the shard, in a task."""
+    writer = await asyncio.to_thread(JournalWriter, journal, "random")
+    copy = JournalCopy(writer)
+    commit = GroupCommit(copy, LinkServer(copy, lambda shard, reason: None), Metrics())
+    fellows = Fellows(directory, copy)
+    keeper = ShardKeeper("s1", directory, copy, commit, fellows, Returning(copy, commit, fellows))
+    keeping = asyncio.create_task(keeper.run())
+    try:
+        yield keeper
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        writer.close()
+
+
 def test_g9_a_wrong_journal_is_refused_once_and_not_every_second(
     directory: Directory, tmp_path: Path
 ) -> None:
@@ -150,13 +167,7 @@ def test_g9_a_wrong_journal_is_refused_once_and_not_every_second(
     metas = [PartitionKeys(tag_of(partition, PARTITIONS)).meta for partition in range(PARTITIONS)]
 
     async def main(node: redis.Redis) -> None:
-        writer = await asyncio.to_thread(JournalWriter, tmp_path / "journal", "random")
-        copy = JournalCopy(writer)
-        commit = GroupCommit(copy, LinkServer(copy, lambda shard, reason: None), Metrics())
-        fellows = Fellows(directory, copy)
-        keeper = ShardKeeper("s1", directory, copy, commit, fellows, Returning(copy, commit, fellows))
-        keeping = asyncio.create_task(keeper.run())
-        try:
+        async with kept(directory, tmp_path / "journal"):
             await asyncio.sleep(1.0)
             assert [node.hget(meta, "state") for meta in metas] == ["recovering"] * PARTITIONS
             risen = [directory.partition_map().epoch_of(p) - before.epoch_of(p) for p in range(PARTITIONS)]
@@ -166,15 +177,43 @@ def test_g9_a_wrong_journal_is_refused_once_and_not_every_second(
                 while node.hget(metas[2], "state") != "live":
                     await asyncio.sleep(0.02)
             assert [node.hget(metas[p], "state") for p in (0, 1, 3)] == ["recovering"] * 3
-        finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
-            writer.close()
 
     with closing(redis.Redis(host, int(port), decode_responses=True)) as node:
         for meta in metas:
             node.hincrby(meta, "seq", 1)
             node.hset(meta, "state", "recovering")
+        asyncio.run(asyncio.wait_for(main(node), 30))
+
+
+def test_g9_a_stream_that_nobody_can_read_stops_no_shard(directory: Directory, tmp_path: Path) -> None:
+    """What a stranger wrote behind the last entry goes: the partition is made anew from the journal, once."""
+    RandomJournal(tmp_path / "journal", 7, partitions=PARTITIONS).grow(10)
+    before = recover(directory, tmp_path / "journal")
+    (shard,) = directory.shards().values()
+    host, _, port = shard.nodes[0].rpartition(":")
+    keys = [PartitionKeys(tag_of(partition, PARTITIONS)) for partition in range(PARTITIONS)]
+
+    def ours(node: redis.Redis, k: PartitionKeys) -> bool:
+        return node.type(k.journal) != "string" and all(
+            "header" in each for _, each in node.xrange(k.journal)
+        )
+
+    async def main(node: redis.Redis) -> None:
+        async with kept(directory, tmp_path / "journal") as keeper:
+            async with asyncio.timeout(10):
+                while not all(ours(node, k) for k in keys) or keeper._drain is None:
+                    await asyncio.sleep(0.02)
+            drain = keeper._drain
+            await asyncio.sleep(0.5)
+            assert keeper._drain is drain
+            assert [node.hget(k.meta, "state") for k in keys] == ["live"] * PARTITIONS
+            risen = [directory.partition_map().epoch_of(p) - before.epoch_of(p) for p in range(PARTITIONS)]
+            assert risen == [1, 1, 1, 0]
+
+    with closing(redis.Redis(host, int(port), decode_responses=True)) as node:
+        node.xadd(keys[0].journal, {"not": "ours"}, f"{int(node.hget(keys[0].meta, 'seq')) + 1}-0")
+        node.xadd(keys[1].journal, {"not": "ours"})
+        node.set(keys[2].journal, "not ours")
         asyncio.run(asyncio.wait_for(main(node), 30))
 
 

@@ -27,6 +27,14 @@ class Unconfirmed(WalletError):
     """Entries have a new epoch: they are durable, but receipted only when the keeper has confirmed the epoch."""
 
 
+class Unreadable(Corruption):
+    """A stream has an entry that no journal takes. The partition must be recovered."""
+
+    def __init__(self, partition: int, why: str) -> None:
+        super().__init__(f"partition {partition}: {why}")
+        self.partition = partition
+
+
 class GroupCommit:
     """Appends the entries of all shards with one fdatasync per group, then publishes the receipts.
 
@@ -71,7 +79,7 @@ class GroupCommit:
         """Put fetched entries into the next group; call it inside `gathering`.
 
         The future is done when they are durable and receipted. It raises `Fork` when entries do not continue a chain,
-        and `Corruption` when they are too long or unreadable (none of these are written), `Unconfirmed` when entries
+        and `Unreadable` when they are too long or unreadable (none of these are written), `Unconfirmed` when entries
         are durable but not receipted yet, and an `ExceptionGroup` of these for several partitions.
         """
         done: asyncio.Future[None] = self._loop.create_future()
@@ -240,7 +248,7 @@ class GroupCommit:
             try:
                 header = parse_header(payload)
             except Corruption as error:
-                refused.setdefault(partition, error)
+                refused.setdefault(partition, Unreadable(partition, str(error)))
                 continue
             try:
                 self._writer.append(partition, payload, header)
@@ -248,8 +256,8 @@ class GroupCommit:
                 # It may be here already: brought by a service, or taken from another copy.
                 if not self._writer.contains(partition, header):
                     refused.setdefault(partition, fork)
-            except Corruption as error:  # an entry that no journal takes stops its own shard only
-                refused.setdefault(partition, error)
+            except Corruption as error:
+                refused.setdefault(partition, Unreadable(partition, str(error)))
             else:
                 self._written += 1
                 if self._copy.receiptable(partition, header):

@@ -8,7 +8,7 @@ import hiredis
 
 from wallet_engine.domain.entry import parse_header
 from wallet_engine.domain.errors import WalletError
-from wallet_engine.drain.group_commit import GroupCommit, Taken
+from wallet_engine.drain.group_commit import GroupCommit, Taken, Unreadable
 from wallet_engine.drain.witness import Witness
 from wallet_engine.journal.chains import Position
 from wallet_engine.journal.copy import JournalCopy
@@ -18,7 +18,7 @@ from wallet_engine.redis_store.connection import Connection, Reply, pack
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.refusals import Meaning, refusal_of
 from wallet_engine.redis_store.scripts import load_script
-from wallet_engine.redis_store.stream import first_seq, from_stream, stream_entries, unbroken
+from wallet_engine.redis_store.stream import first_seq, from_stream, is_no_stream, readable, unbroken
 
 #: Maximum entries of one stream in one fetch.
 FETCH_ENTRIES_MAX: Final = 64
@@ -152,7 +152,7 @@ class ShardDrain:
 
     async def run(self, fetching: Connection, trimming: Connection) -> None:
         """Drain until something fails, then raise its error: `ConnectionLost`, a Redis error, `Fork`, `Unconfirmed`,
-        `Abandoned`, an error of the disk, or, when there is no other copy, `Gap`.
+        `Unreadable`, `Abandoned`, an error of the disk, or, when there is no other copy, `Gap`.
         """
         self.written(self._keys)
         async with asyncio.TaskGroup() as tasks:
@@ -165,7 +165,7 @@ class ShardDrain:
             await self._wake.wait()
             self._wake.clear()
             with self._commit.gathering():
-                entries = await self._fetch(connection)
+                entries, unreadable = await self._fetch(connection)
                 durable = self._commit.add(entries) if entries else None
             if durable is not None:
                 try:
@@ -175,9 +175,11 @@ class ShardDrain:
                     self._note_gaps(
                         [fenced.partition for fenced in group.exceptions if isinstance(fenced, Fenced)]
                     )
+            if unreadable:
+                raise ExceptionGroup("streams that cannot be read", unreadable)
 
-    async def _fetch(self, connection: Connection) -> list[Taken]:
-        """Fetch the new entries of the partitions that were written to."""
+    async def _fetch(self, connection: Connection) -> tuple[list[Taken], list[Unreadable]]:
+        """The new entries of the partitions that were written to, and the partitions whose stream cannot be read."""
         written, self._written = sorted(self._written & self._keys.keys()), set()
         newest, self._newest = self._newest, {}
         durable_seq = self._writer.durable_seq
@@ -187,23 +189,33 @@ class ShardDrain:
             for partition, start in zip(written, starts, strict=True)
         ]
         entries: list[Taken] = []
+        unreadable: list[Unreadable] = []
         gaps: list[int] = []
         for partition, start, found in zip(written, starts, await connection.call_all(commands), strict=True):
+            if is_no_stream(found):
+                unreadable.append(Unreadable(partition, str(found)))
+                continue
             if isinstance(found, Exception):
                 await self._missed(partition, found)
                 continue
+            entries_found, why = readable(found)
+            if why:
+                unreadable.append(Unreadable(partition, why))
             if (not found or found[0][0] != start) and self._is_gap(
                 partition, found, newest.get(partition, 0)
             ):
-                gaps.append(partition)
+                if not why:
+                    gaps.append(partition)
                 continue
-            taken = unbroken(stream_entries(found))
+            taken = unbroken(entries_found)
             entries += [(partition, entry.payload) for entry in taken]
+            if why:
+                continue
             if len(found) == FETCH_ENTRIES_MAX or len(taken) < len(found):
                 self.written((partition,))
         if gaps:
             self._note_gaps(gaps)
-        return entries
+        return entries, unreadable
 
     async def _missed(self, partition: int, error: Exception) -> None:
         """The node does not have the partition: drop it if it has moved away, else raise the error."""

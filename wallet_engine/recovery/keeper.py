@@ -9,7 +9,7 @@ from typing import Final
 import hiredis
 
 from wallet_engine.domain.errors import NewerFormat, WalletError, text_of
-from wallet_engine.drain.group_commit import GroupCommit, Unconfirmed
+from wallet_engine.drain.group_commit import GroupCommit, Unconfirmed, Unreadable
 from wallet_engine.drain.shard_drain import Abandoned, Gap, ShardDrain
 from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fork
@@ -109,7 +109,7 @@ class ShardKeeper:
                 for error in leaves:
                     if isinstance(error, Gap):
                         self._behind.add(error.partition)
-                    elif isinstance(error, Fork | Abandoned):
+                    elif isinstance(error, Fork | Abandoned | Unreadable):
                         self._suspects.add(error.partition)
             if newer is not None:  # repeated attempts would disturb the copies that can read it
                 raise newer

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+import hiredis
 from redis.exceptions import RedisError
 
 from wallet_engine.domain.entry import ZERO_NONCE
@@ -32,7 +33,7 @@ from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.open_members import OpenMembers
 from wallet_engine.redis_store.scripts import load_script, service_scripts
 from wallet_engine.redis_store.slots_owner import give_slots
-from wallet_engine.redis_store.stream import first_seq, stream_entries, unbroken
+from wallet_engine.redis_store.stream import first_seq, is_no_stream, readable, unbroken
 from wallet_engine.redis_store.topology import (
     SLOT_KEYS_MAX,
     NodeView,
@@ -474,11 +475,12 @@ class ShardRecovery:
                 if distrusted:
                     await self._check_stream(connection, partition, keys, meta.seq)
                 else:
-                    await self._drain(connection, partition, keys)
+                    await self._drain(connection, partition, keys, meta.seq)
                     self._check_no_gap(partition, meta.seq)
             except Fork as fork:
                 log.error("fork dropped", partition=partition, error=str(fork))
-        if not distrusted and await self._knows(connection, partition, slot_of(keys.tag), meta):
+        knows = not distrusted and await self._knows(connection, partition, slot_of(keys.tag), meta)
+        if knows and await self._ends(connection, keys, meta.seq):
             return meta
         if meta.nonce:  # else it was absent
             log.warning("partition dropped", partition=partition, seq=meta.seq, journal_seq=position.seq)
@@ -537,16 +539,37 @@ class ShardRecovery:
             return meta.nonce == ZERO_NONCE and len(names) == 1
         return (await self._copy.held([(partition, meta.seq, meta.nonce)]))[0]
 
-    async def _drain(self, connection: Connection, partition: int, keys: PartitionKeys) -> None:
-        """Take over entries that continue the chain and that no journal copy has read yet."""
-        while True:
+    async def _ends(self, connection: Connection, keys: PartitionKeys, seq: int) -> bool:
+        """Whether the stream has nothing after this entry. If it has, no script of ours wrote that."""
+        try:
+            return not await connection.call("XRANGE", keys.journal, f"{seq + 1}-0", "+", "COUNT", 1)
+        except hiredis.ReplyError as error:
+            if not is_no_stream(error):
+                raise
+            return False
+
+    async def _drain(self, connection: Connection, partition: int, keys: PartitionKeys, seq: int) -> None:
+        """Take over the entries up to `seq` that continue the chain and that no journal copy has read yet.
+
+        Raises `Corruption` when one of them cannot be read.
+        """
+        while self._writer.position(partition).seq < seq:
             start = f"{self._writer.position(partition).seq + 1}-0"
-            found = await connection.call("XRANGE", keys.journal, start, "+", "COUNT", STREAM_READ_MAX)
+            try:
+                found = await connection.call(
+                    "XRANGE", keys.journal, start, f"{seq}-0", "COUNT", STREAM_READ_MAX
+                )
+            except hiredis.ReplyError as error:
+                if not is_no_stream(error):
+                    raise
+                raise Corruption(f"partition {partition}: {error}") from None
             if not found:
                 return
             self._check_no_gap(partition, first_seq(found) - 1)
-            entries = unbroken(stream_entries(found))
-            self._commit.install([(partition, entry.payload) for entry in entries])
+            entries, why = readable(found)
+            self._commit.install([(partition, entry.payload) for entry in unbroken(entries)])
+            if why:
+                raise Corruption(f"partition {partition}: {why}")
 
     async def _check_stream(
         self, connection: Connection, partition: int, keys: PartitionKeys, seq: int

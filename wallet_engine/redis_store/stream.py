@@ -40,6 +40,22 @@ def stream_entries(reply: Sequence[Any]) -> list[StreamEntry]:
     return [_entry(entry_id, fields) for entry_id, fields in reply]
 
 
+def readable(reply: Sequence[Any]) -> tuple[list[StreamEntry], str]:
+    """The entries of a reply of XRANGE before the first that cannot be read, and what is wrong with that one, or ""."""
+    entries: list[StreamEntry] = []
+    try:
+        for entry_id, fields in reply:
+            entries.append(_entry(entry_id, fields))
+    except Corruption as error:
+        return entries, str(error)
+    return entries, ""
+
+
+def is_no_stream(reply: Any) -> bool:
+    """Whether the key holds something else, in the reply of a command for streams."""
+    return isinstance(reply, Exception) and str(reply).startswith("WRONGTYPE")
+
+
 def first_seq(reply: Sequence[Any]) -> int:
     """The seq of the first entry of a reply that is not empty."""
     return _seq(reply[0][0])
