@@ -261,7 +261,7 @@ class ShardRecovery:
 
     async def _find_primary(self, refused: list[str] | None = None) -> NodeView | None:
         """Raises OSError when the directory lacks the shard: it was removed, or the whole tree is lost."""
-        shard = (await asyncio.to_thread(self._directory.shards)).get(self._shard)
+        shard = await asyncio.to_thread(self._directory.shard, self._shard)
         if shard is None:
             raise OSError(f"shard {self._shard} is not in the directory")
         return await asyncio.to_thread(find_primary, shard.nodes, refused)

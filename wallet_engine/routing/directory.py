@@ -147,6 +147,12 @@ class Directory:
         """Shards by name, in the order of their names."""
         return self._members(SHARDS, Shard)
 
+    def shard(self, name: str) -> Shard | None:
+        """One shard, whatever the text of others is; None when there is none of this name."""
+        path = f"{SHARDS}/{name}"
+        node = self.tree.get(path)
+        return None if node is None else decode(node.data, Shard, path)
+
     def put_shard(self, shard: Shard) -> None:
         """Add the shard, or replace what is known about it."""
         self.put(f"{SHARDS}/{shard.name}", encode(shard))
