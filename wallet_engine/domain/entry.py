@@ -129,7 +129,11 @@ def columns_of(payload: bytes) -> bytes:
 
 def parse_entry(payload: bytes) -> Entry:
     """The whole entry. Raises `Corruption` when lines and outcomes do not match in number, and `NewerFormat`."""
-    header = parse_header(payload)
+    return entry_of(parse_header(payload), payload)
+
+
+def entry_of(header: EntryHeader, payload: bytes) -> Entry:
+    """As `parse_entry`, for an entry whose header is known."""
     check_rules(header)
     try:
         operations = operations_of(payload)

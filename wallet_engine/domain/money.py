@@ -45,6 +45,8 @@ def parse_amount(text: object, currency: str, *, zero_allowed: bool = False) -> 
 def format_amount(minor: int, currency: str) -> str:
     """`-1234` USD -> `"-12.34"`."""
     digits = MINOR_DIGITS[currency]
+    if digits == 2 and minor >= 0:  # nearly all
+        return f"{minor // 100}.{minor % 100:02d}"
     sign = "-" if minor < 0 else ""
     if digits == 0:
         return f"{minor}"

@@ -89,6 +89,8 @@ def check_source(text: str) -> str:
 
 def event_id(partition: int, seq: int, idx: int, nth: int) -> str:
     """The id of an operation's `nth` event, from 0: the first has no letter, then a, b, … z, aa, ab, …"""
+    if nth == 0:
+        return f"{partition}.{seq}.{idx}"
     letters = ""
     while nth > 0:
         nth, digit = divmod(nth - 1, 26)

@@ -117,9 +117,11 @@ class Maker:
             return []
         debits = {}
         for place in wanted_of(partition, entry):
-            if place not in self._debits:
+            debit = self._debits.get(place)
+            if debit is None:
                 await self._look_up(place)
-            debits[place] = self._debits[place]
+                debit = self._debits[place]
+            debits[place] = debit
         events = events_of(partition, entry, facts, debits)
         self._told[partition] = at.position
         for place in debits:

@@ -7,7 +7,7 @@ debit by its place (`wanted_of`). Exactly one entry decides, so there is exactly
 """
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from wallet_engine.domain import groups
@@ -42,6 +42,7 @@ _FLAGGED: Final = {
 }
 #: Cached, because three events of a transfer contain its id.
 unpack_transaction_id: Final = lru_cache(maxsize=65_536)(_unpacked)
+_zero: Final = lru_cache(maxsize=None)(partial(format_amount, 0))
 #: The maximum balance that stands for none.
 _NO_MOST: Final = str(AMOUNT_MINOR_MAX)
 #: Outcomes that decline a transfer or group; other outcomes but `applied` decide nothing.
@@ -276,9 +277,11 @@ def _posting(posting: Posting, o: Operation, debits: Mapping[Place, Operation], 
         "delta": format_amount(posting.delta, currency),
     }
     if not is_system(account):  # this partition has only a part of a system account
-        figures = (posting.balance, posting.available, posting.held, posting.pending)
-        for name, minor in zip(("balance", "available", "held", "pending"), figures, strict=True):
-            data[name] = format_amount(minor, currency)
+        held, pending = posting.held, posting.pending
+        balance = data["balance"] = format_amount(posting.balance, currency)
+        data["available"] = format_amount(posting.available, currency) if held else balance
+        data["held"] = format_amount(held, currency) if held else _zero(currency)
+        data["pending"] = format_amount(pending, currency) if pending else _zero(currency)
     transaction, counterparty = posting.transaction, posting.counterparty
     if o.kind in "cr":
         debit = _debit(partition, o, debits)

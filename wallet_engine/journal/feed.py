@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from wallet_engine.domain.entry import ZERO_NONCE, Entry, EntryHeader, parse_entry, parse_header
+from wallet_engine.domain.entry import ZERO_NONCE, Entry, EntryHeader, entry_of, parse_header
 from wallet_engine.journal.errors import Fork, Link
 from wallet_engine.journal.reader import ends_of, in_pages, read
 from wallet_engine.journal.threads import in_thread
@@ -65,7 +65,7 @@ class FeedEntry(NamedTuple):
     @property
     def entry(self) -> Entry:
         """Raises `Corruption`."""
-        return parse_entry(self.payload)
+        return entry_of(self.header, self.payload)
 
     @property
     def position(self) -> FeedPosition:
