@@ -218,6 +218,23 @@ def test_g9_a_stream_that_nobody_can_read_stops_no_shard(directory: Directory, t
         asyncio.run(asyncio.wait_for(main(node), 30))
 
 
+@pytest.mark.parametrize("name", ["seq", "epoch"])
+def test_g9_a_meta_without_its_numbers_is_made_anew(directory: Directory, tmp_path: Path, name: str) -> None:
+    """It ended the journal process, and each one after it."""
+    RandomJournal(tmp_path / "journal", 7, partitions=PARTITIONS).grow(10)
+    recover(directory, tmp_path / "journal")
+    (shard,) = directory.shards().values()
+    host, _, port = shard.nodes[0].rpartition(":")
+    keys = PartitionKeys(tag_of(1, PARTITIONS))
+    with closing(redis.Redis(host, int(port))) as node:
+        before = node.hgetall(keys.meta)
+        node.hset(keys.meta, name, b"\xff1")
+        recover(directory, tmp_path / "journal")
+        after = node.hgetall(keys.meta)
+        assert int(after.pop(b"epoch")) > int(before.pop(b"epoch"))
+        assert after == before
+
+
 @pytest.mark.parametrize("step", ["promised", "_prepare", "_compare"])
 @pytest.mark.parametrize("state", ["live", "recovering"])
 def test_g7_a_recovery_that_was_overtaken_changes_nothing_more(

@@ -61,7 +61,10 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """A partition's meta hash as Redis holds it; `state` is None when there is no hash."""
+    """A partition's meta hash as Redis holds it; `state` is None when there is no hash.
+
+    If a number in it is none, `seq` is 0 and `nonce` is one that no journal knows: the partition is made anew.
+    """
 
     seq: int
     nonce: str
@@ -74,9 +77,13 @@ class Meta:
 
     @classmethod
     def parse(cls, values: list[bytes | None]) -> "Meta":
-        seq, nonce, epoch, owner, state, *others = ((value or b"").decode() for value in values)
+        seq, nonce, epoch, owner, state, *others = (
+            (value or b"").decode(errors="replace") for value in values
+        )
         if others[1].isdigit() and int(others[1]) > int(FORM):
             raise NewerFormat("Redis remembers ids in form", int(others[1]), int(FORM))
+        if not all(text.isascii() and (text or "0").isdigit() for text in (seq, epoch)):
+            seq, nonce, epoch = "", "unreadable", epoch if epoch.isdigit() and epoch.isascii() else ""
         return cls(int(seq or 0), nonce, int(epoch or 0), owner, state or None, *others)
 
 
