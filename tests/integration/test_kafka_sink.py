@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -330,23 +331,22 @@ def test_who_lacks_the_library_is_told_how_to_get_it(monkeypatch: pytest.MonkeyP
         extras.needed("confluent_kafka", "kafka", "--to kafka:")
 
 
-def test_reading_positions_blocks_no_loop(target: str) -> None:
-    """Every wait for brokers is in a thread."""
+def test_what_waits_for_brokers_waits_in_a_thread(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: set[str] = set()
 
-    async def main() -> int:
-        ticks = 0
+    def watched(name: str) -> Callable[..., Any]:
+        original = getattr(KafkaSink, name)
 
-        async def tick() -> None:
-            nonlocal ticks
-            while True:
-                await asyncio.sleep(0.001)
-                ticks += 1
+        def wait(*words: Any) -> Any:
+            assert threading.current_thread() is not threading.main_thread()
+            waited.add(name)
+            return original(*words)
 
-        ticking = asyncio.create_task(tick())
-        written = Written(1)
-        written.write(0, *OPENED)
-        await follow(KafkaSink(target, written), written, (0,))
-        ticking.cancel()
-        return ticks
+        return wait
 
-    assert asyncio.run(main()) > 10
+    for name in ("_open", "_starts", "_send", "_save"):
+        monkeypatch.setattr(KafkaSink, name, watched(name))
+    written = Written(1)
+    written.write(0, *OPENED)
+    asyncio.run(follow(KafkaSink(target, written), written, (0,)))
+    assert waited >= {"_open", "_starts", "_send"}

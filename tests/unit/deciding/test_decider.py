@@ -180,7 +180,8 @@ def test_an_entry_of_later_rules_is_no_difference() -> None:
     decider, _ = decided(funds)
     entry = journal.entry(0, "+ o - eve - 0 USD")
     header, _, rest = entry.payload.partition(b"\n")
-    later = entry._replace(payload=b"%b %d\n%b" % (header.rpartition(b" ")[0], RULES + 1, rest))
+    text = b"%b %d\n%b" % (header.rpartition(b" ")[0], RULES + 1, rest)
+    later = entry._replace(header=parse_header(text), payload=text)
     with pytest.raises(NewerFormat, match=f"is of rules {RULES + 1}"):
         decider.take([later])
     assert not decider.differences
