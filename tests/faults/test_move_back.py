@@ -4,6 +4,8 @@ A primary that loses a slot drops its keys without telling its replicas, so a pr
 These leftovers are not valid: no move fails because of them, and none returns with a partition.
 """
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +18,7 @@ from support.replicated import ReplicatedShard, command, wait_agreed, wait_until
 from support.verification import verified
 from unit.admin.made import admin, answer
 
+from wallet_engine.journal import read
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.topology import connect, slot_owners
 from wallet_engine.routing.slots import slot_range, tag_of
@@ -106,6 +109,11 @@ def take_by_hand(shard: ReplicatedShard, slot: int) -> None:
     command(shard.primary(), "CLUSTER", "BUMPEPOCH")
     command(shard.primary(), "CLUSTER", "SETSLOT", slot, "NODE", node_id(shard))
     wait_agreed(shard.cluster)
+
+
+def epoch_of(cluster: DevCluster, partition: int) -> int:
+    with cluster_directory(cluster) as directory:
+        return directory.partition_map().epoch_of(partition)
 
 
 def home_of(cluster: DevCluster, partition: int) -> str:
@@ -218,6 +226,28 @@ def test_what_only_a_replica_has_does_not_come_back(s1: ReplicatedShard, tmp_pat
         lambda: (found := left_on(cluster, 5))[primary] == found[replica], "the two have the same keys"
     )
     assert stale not in left_on(cluster, 5)[replica]
+
+
+def test_a_slot_comes_back_with_some_of_its_keys_while_the_journal_starts_again(s1: ReplicatedShard) -> None:
+    """Its `meta` is as the journal knows it, and its balances are gone. The process that saw the slot away is too."""
+    cluster = s1.cluster
+    move(cluster, 6, "s1")
+    slot, meta = slot_range(6, PARTITIONS)[0], PartitionKeys(tag_of(6, PARTITIONS)).meta
+    s2 = ReplicatedShard(cluster, "s2", PARTITIONS)
+    before, (journal,) = epoch_of(cluster, 6), cluster.processes("journal")
+    kept = command(s1.primary(), "HGETALL", meta)
+    take_by_hand(s2, slot)
+    wait_until(lambda: epoch_of(cluster, 6) > before, "the journal process has seen that it is away")
+    os.kill(journal["pid"], signal.SIGSTOP)
+    last = [each for each in read(cluster.data_dir / "journal") if each.partition == 6][-1]
+    seq, _, nonce, _, clock = last.payload.decode().split()[:5]
+    plant(s1, 6, **{**kept, "seq": seq, "nonce": nonce, "clock": clock})
+    take_by_hand(s1, slot)
+    wait_until(lambda: s1.primary()["name"] in left_on(cluster, 6), "it has come back")
+    os.kill(journal["pid"], signal.SIGKILL)
+    wait_until(lambda: cluster.pids("journal") not in ([], [journal["pid"]]), "the journal starts again")
+    cluster.wait_ready()
+    assert answer("verify", *cluster.coordination_flags())["ok"]
 
 
 def test_what_may_be_newer_than_the_map_is_left_alone(s1: ReplicatedShard) -> None:

@@ -16,6 +16,8 @@ from wallet_engine.redis_store.stream import to_stream
 from wallet_engine.routing.slots import slot_of
 
 KEYS_PER_CALL_MAX: Final = 100
+#: The nonce of a partition whose slot was away. No journal knows it.
+AWAY: Final = "away"
 
 
 class Hands:
@@ -33,6 +35,11 @@ class Hands:
     async def claim(self) -> None:
         """Take the partition out of service, and for this recovery: nobody writes to it in an older epoch."""
         await self._do("claim", (self.keys.meta,), (self.epoch,))
+
+    async def distrust(self, state: str | None) -> None:
+        """Have the partition made anew by whichever recovery completes, if it is in this state."""
+        words = (2, "state", state or "", "epoch", self.epoch, "nonce", AWAY)
+        await self._do("turn", (self.keys.meta,), words)
 
     async def clear(self) -> str:
         """Delete every key. Returns the nonce that `meta` has until `restored`; no journal knows it."""

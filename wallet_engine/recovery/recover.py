@@ -25,7 +25,7 @@ from wallet_engine.journal.reader import Record, in_pages, read
 from wallet_engine.recovery.ballot import Ballot
 from wallet_engine.recovery.catchup import follow
 from wallet_engine.recovery.fellows import Council, Fellows
-from wallet_engine.recovery.hands import Hands
+from wallet_engine.recovery.hands import AWAY, Hands
 from wallet_engine.recovery.replay import Replayer
 from wallet_engine.recovery.snapshot_load import SnapshotLoader, newest_snapshot
 from wallet_engine.redis_store.connection import Connection, Word, pack
@@ -53,6 +53,8 @@ STREAM_READ_MAX: Final = 256
 STREAM_LOOK_MAX: Final = 32
 #: Refused partitions of which the log says why: after a start on a wrong directory, all of them are refused.
 REFUSED_LOGGED_MAX: Final = 8
+#: By how much a fence raises the epoch of a partition that is away. While it serves, all else raises it by 1.
+FENCE_EPOCHS: Final = 2
 _FORGET: Final = load_script("forget").text
 _SET_ASIDE: Final = load_script("set_aside").text
 
@@ -177,7 +179,7 @@ class ShardRecovery:
                     todo &= {*await self._uncertified(connection, found), *suspected}
                 if todo:
                     chosen = {p: found.partitions[p] for p in sorted(todo)}
-                    await self._recover(connection, found.primary, chosen)
+                    await self._recover(connection, found, chosen)
                     found = await self._set_aside(connection, await self._look(found.primary))
                 elif not found.partitions:
                     await self._load_scripts(connection)
@@ -245,7 +247,8 @@ class ShardRecovery:
         """Prevent writes to partitions whose slot an operator moved away, until they are rebuilt.
 
         Keys left with the slot, perhaps not all of them. When the slot comes back, its `meta` may look
-        unchanged. So this raises their epoch now: no old `meta` has the new one.
+        unchanged. So this raises their epoch now: no old `meta` has the new one. It raises it by `FENCE_EPOCHS`,
+        which tells every later recovery, also that of another process, that the partition must be made anew.
         """
         self._fenced.intersection_update(found.map.partitions_of(self._shard))
         for partition in sorted(found.away):
@@ -261,7 +264,10 @@ class ShardRecovery:
                     "slot is not where the map says: the partition is not served, see wallet-admin doctor",
                     **{"partition": partition, "slot": slot, "shard": self._shard, "node": primary.address},
                 )
-                raising = partial(self._directory.raise_epochs, [partition], on_shard=self._shard)
+                above = {partition: found.map.epoch_of(partition) + FENCE_EPOCHS - 1}
+                raising = partial(
+                    self._directory.raise_epochs, [partition], above=above, on_shard=self._shard
+                )
                 await asyncio.to_thread(raising)
                 self._fenced.add(partition)
         return await self._look(primary)
@@ -382,12 +388,12 @@ class ShardRecovery:
         )
 
     async def _recover(
-        self, connection: Connection, primary: NodeView, partitions: Mapping[int, PartitionKeys]
+        self, connection: Connection, found: Certified, partitions: Mapping[int, PartitionKeys]
     ) -> None:
         ballot = Ballot(self._directory, self._copy, self._commit, self._fellows, partitions)
         try:
             await ballot.begin()
-            await self._recover_by(ballot, connection, primary, partitions)
+            await self._recover_by(ballot, connection, found, partitions)
         finally:
             ballot.close()
 
@@ -395,21 +401,13 @@ class ShardRecovery:
         self,
         ballot: Ballot,
         connection: Connection,
-        primary: NodeView,
+        found: Certified,
         partitions: Mapping[int, PartitionKeys],
     ) -> None:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        log.info("recovering", shard=self._shard, node=primary.address, partitions=len(partitions))
-        epochs: dict[int, int] = {}
-        doubtful: list[PartitionKeys] = []
-        for partition, keys in partitions.items():
-            meta = await _meta(connection, keys)
-            epochs[partition] = meta.epoch
-            if meta.state is None or partition in self._fenced:
-                doubtful.append(keys)
-            if meta.state is not None:
-                await Hands(connection, partition, keys, meta.epoch).claim()
+        log.info("recovering", shard=self._shard, node=found.primary.address, partitions=len(partitions))
+        epochs, doubtful = await self._claim_all(connection, found, partitions)
         await ballot.promised(epochs, self._shard)
         await self._forget_on_replicas(connection, doubtful)
         hands = {p: Hands(connection, p, keys, ballot.epochs[p]) for p, keys in partitions.items()}
@@ -441,7 +439,7 @@ class ShardRecovery:
             await self._compare(connection, partition, ours.keys)
             serving.append(ours)
         await ballot.spread()
-        await self._certify(primary, serving)
+        await self._certify(found.primary, serving)
         await self._load_scripts(connection)
         operations = sum(replayer.operations for replayer in replayers.values())
         log.info(
@@ -451,6 +449,25 @@ class ShardRecovery:
             replayed_operations=operations,
             seconds=round(loop.time() - started_s, 3),
         )
+
+    async def _claim_all(
+        self, connection: Connection, found: Certified, partitions: Mapping[int, PartitionKeys]
+    ) -> tuple[dict[int, int], list[PartitionKeys]]:
+        """Take the partitions out of service. Returns the epochs they had, and those whose replicas are doubtful."""
+        epochs: dict[int, int] = {}
+        doubtful: list[PartitionKeys] = []
+        for partition, keys in partitions.items():
+            meta = await _meta(connection, keys)
+            epochs[partition] = meta.epoch
+            fenced = 0 < meta.epoch <= found.map.epoch_of(partition) - FENCE_EPOCHS
+            if (fenced and meta.state in ("live", "moving")) or meta.nonce == AWAY:
+                self._fenced.add(partition)
+                await Hands(connection, partition, keys, meta.epoch).distrust(meta.state)
+            if meta.state is None or partition in self._fenced:
+                doubtful.append(keys)
+            if meta.state is not None:
+                await Hands(connection, partition, keys, meta.epoch).claim()
+        return epochs, doubtful
 
     async def _prepare_all(self, ballot: Ballot, hands: Mapping[int, Hands]) -> dict[int, Meta]:
         """Each partition as `_prepare` leaves it, without those that are refused: they leave the ballot."""
