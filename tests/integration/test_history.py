@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from threading import Timer
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -157,6 +158,19 @@ def test_filters_narrow_and_are_checked(api: WalletApi) -> None:
     ):
         check_problem(api.get(f"/v1/accounts/{ann}/transactions?{query}"), 400, code)
     check_problem(api.get("/v1/accounts/nobody/transactions"), 404, "account_not_found")
+
+
+def test_g14_an_account_that_the_history_does_not_know_yet_is_waited_for(
+    cluster: DevCluster, api: WalletApi
+) -> None:
+    """It was 404, "never opened", also while its partition was made anew."""
+    with stopped(*cluster.processes("follower")) as go_on:
+        ann = opened(api, 6)
+        check_problem(api.get(f"/v1/accounts/{ann}/statement?currency=EUR"), 404, "account_not_found")
+        Timer(0.3, go_on).start()
+        path = f"/v1/accounts/{ann}/transactions"
+        reply = eventually(lambda: (found := api.get(path)).status != 503 and found)
+    assert (reply.status, reply.json()["transactions"]) == (200, [])
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])

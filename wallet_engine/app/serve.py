@@ -188,7 +188,7 @@ def serve(
 
             past = None if database is None else HistoryReader(database, engine.cluster.homes)
             wallet = ClusterWallet(engine, reader, None if past is None else Originals(past))
-            history = None if past is None else GuardedHistory(past)
+            history = None if past is None else GuardedHistory(past, wallet.newest)
             metrics.transfers_in_flight.set_function(lambda: wallet.in_flight)
             metrics.observe_readiness(wallet.readings)
             metrics.observe_partitions(partial(readings, engine, sweeper.open, group_sweeper.open))

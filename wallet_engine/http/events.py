@@ -27,6 +27,8 @@ from wallet_engine.webhooks.queue import PENDING, STATUSES
 from wallet_engine.webhooks.store import DeliveryView
 
 _LIMIT_DEFAULT: Final = 50
+#: An id that no webhook has.
+_NO_WEBHOOK: Final = "wh_"
 #: Delivery numbers in cursors are below this: PostgreSQL's bigint ends there.
 DELIVERIES_MAX: Final = 2**63
 
@@ -209,11 +211,9 @@ def _delivery(view: DeliveryView) -> wire_events.Delivery:
 
 
 def _id(request: Request) -> str:
-    """The id in the path. Raises `Refused` for text that cannot be an id."""
+    """The id in the path. Text that cannot be an id becomes one that nothing has: rights are checked before."""
     webhook_id = request.path("webhook_id")
-    if not is_webhook_id(webhook_id):
-        raise _unknown()
-    return webhook_id
+    return webhook_id if is_webhook_id(webhook_id) else _NO_WEBHOOK
 
 
 def _unknown() -> Refused:

@@ -31,7 +31,7 @@ from wallet_engine.http.parse_history import (
     reference_of,
     span_of,
 )
-from wallet_engine.http.problems import MALFORMED, Answer, Refused, json_answer, stream_answer
+from wallet_engine.http.problems import MALFORMED, OUTAGE_CODES, Answer, Refused, json_answer, stream_answer
 from wallet_engine.service.history import GuardedHistory
 
 #: Status as callers see it -> its letter in a record.
@@ -345,7 +345,15 @@ ENDPOINTS: Final = (
         transactions,
         "An account's transactions, page by page, newest first.",
         {200: wire_past.Transactions},
-        (*MALFORMED, "invalid_currency", "invalid_amount", "cursor_mismatch", "account_not_found", *CODES),
+        (
+            *MALFORMED,
+            "invalid_currency",
+            "invalid_amount",
+            "cursor_mismatch",
+            "account_not_found",
+            *OUTAGE_CODES,
+            *CODES,
+        ),
         optional_query=(
             *("currency", "type", "direction", "status", "counterparty", "reference", "min_amount"),
             *("max_amount", "from", "to", "order", *_PAGED),
@@ -357,7 +365,7 @@ ENDPOINTS: Final = (
         statement,
         "The changes of a balance, from its opening to its closing balance; as JSON or CSV.",
         {200: wire_past.StatementDocument},
-        (*MALFORMED, "invalid_currency", "account_not_found", "history_expired", *CODES),
+        (*MALFORMED, "invalid_currency", "account_not_found", "history_expired", *OUTAGE_CODES, *CODES),
         query=("currency",),
         optional_query=("from", "to", "format", "min_position"),
         small=False,
@@ -368,7 +376,7 @@ ENDPOINTS: Final = (
         holds,
         "An account's holds, newest first.",
         {200: wire_past.Holds},
-        (*MALFORMED, "cursor_mismatch", "account_not_found", *CODES),
+        (*MALFORMED, "cursor_mismatch", "account_not_found", *OUTAGE_CODES, *CODES),
         optional_query=("status", *_PAGED),
     ),
     Endpoint(

@@ -123,6 +123,12 @@ class Accounts:
             return None
         return BalanceView(_money(read, currency), read.partition, read.seq)
 
+    async def newest(self, account_id: str, currency: str | None) -> tuple[int, int] | None:
+        """(partition, seq) of the newest entry, by which the account is open; None if it is not. Costs no entry."""
+        read = await self._reader.account(self._partition(account_id), account_id)
+        is_open = bool(read.balances) if currency is None else currency in read.balances
+        return (read.partition, read.seq) if is_open else None
+
     async def _read(self, account_id: str, currency: str | None = None) -> AccountRead | None:
         """None if the account was never opened, or not in that currency."""
         partition = self._partition(account_id)

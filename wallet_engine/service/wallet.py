@@ -37,6 +37,7 @@ class ClusterWallet:
         self.set_limits = accounts.set_limits
         self.account = accounts.account
         self.balance = accounts.balance
+        self.newest = accounts.newest
         self.set_flags = accounts.set_flags
         self.transfer = transfers.transfer
         self.begin_transfer = transfers.begin_transfer

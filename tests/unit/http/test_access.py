@@ -180,6 +180,23 @@ def test_the_cases_are_every_endpoint() -> None:
         assert any(call[0] == method and call[1].startswith(begin) for call in CALLS), (method, begin)
 
 
+def test_rights_come_before_an_id_that_no_webhook_can_have() -> None:
+    async def scenario() -> None:
+        async with door() as it:
+            for method, path, body, allowed in CALLS:
+                for other in ("nope", "x%00"):
+                    for role in ROLES if WEBHOOK_ID in path else ():
+                        asked = path.replace(WEBHOOK_ID, other)
+                        status, answer = await it.ask(method, asked, it.keys[role], body)
+                        assert status in ((200, 202, 204) if role in allowed else (403,)), (
+                            asked,
+                            role,
+                            answer,
+                        )
+
+    uvloop.run(scenario())
+
+
 @pytest.mark.parametrize("pieces", [False, True], ids=["whole", "in pieces"])
 def test_each_role_may_what_it_may_and_nothing_else_is_done(pieces: bool) -> None:
     async def scenario() -> None:

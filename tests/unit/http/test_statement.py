@@ -76,8 +76,12 @@ class Reader:
             self.open -= 1
 
 
+async def never_opened(*_: Any) -> None:
+    return None
+
+
 def app_of(reader: Reader, gate: Gate | None = None) -> Application:
-    return create_app(WalletDouble(), history=GuardedHistory(cast(Any, reader)), gate=gate)
+    return create_app(WalletDouble(), history=GuardedHistory(cast(Any, reader), never_opened), gate=gate)
 
 
 async def until(condition: Callable[[], bool]) -> None:
