@@ -28,7 +28,7 @@ class Unconfirmed(WalletError):
 
 
 class Unreadable(Corruption):
-    """A stream has an entry that no journal takes. The partition must be recovered."""
+    """A partition has something that nobody can read, such as an entry that no journal takes. It must be recovered."""
 
     def __init__(self, partition: int, why: str) -> None:
         super().__init__(f"partition {partition}: {why}")

@@ -16,9 +16,9 @@ from wallet_engine.journal.errors import Fenced
 from wallet_engine.journal.link_wire import NewEntry
 from wallet_engine.redis_store.connection import Connection, Reply, pack
 from wallet_engine.redis_store.keys import PartitionKeys
-from wallet_engine.redis_store.refusals import Meaning, refusal_of
+from wallet_engine.redis_store.refusals import Meaning, is_of_data, refusal_of
 from wallet_engine.redis_store.scripts import load_script
-from wallet_engine.redis_store.stream import first_seq, from_stream, is_no_stream, readable, unbroken
+from wallet_engine.redis_store.stream import first_seq, from_stream, is_of_another_type, readable, unbroken
 
 #: Maximum entries of one stream in one fetch.
 FETCH_ENTRIES_MAX: Final = 64
@@ -192,7 +192,7 @@ class ShardDrain:
         unreadable: list[Unreadable] = []
         gaps: list[int] = []
         for partition, start, found in zip(written, starts, await connection.call_all(commands), strict=True):
-            if is_no_stream(found):
+            if is_of_another_type(found):
                 unreadable.append(Unreadable(partition, str(found)))
                 continue
             if isinstance(found, Exception):
@@ -255,6 +255,7 @@ class ShardDrain:
     async def _trim_some(self, connection: Connection, partitions: Sequence[int]) -> list[int]:
         """Trim these partitions. Returns those with more to trim."""
         unfinished = []
+        unreadable: list[Unreadable] = []
         durable = {p: self._writer.position(p) for p in partitions if p in self._keys}
         replies = await connection.call_all([self._trim_to(*at) for at in durable.items()])
         for (partition, at), trimmed in zip(durable.items(), replies, strict=True):
@@ -265,18 +266,26 @@ class ShardDrain:
                     if _reads_pass(trimmed):
                         self.written((partition,))  # its entries can still be fetched
                         continue
+                    if is_of_data(trimmed):
+                        unreadable.append(Unreadable(partition, str(trimmed)))
+                        continue
                     raise trimmed
                 if not trimmed:
                     raise OSError(f"partition {partition} in Redis does not agree with the journal")
                 state, newest, epoch, more = trimmed
                 self._note_epoch(partition, int(epoch or 0))
+                newest = int(newest)
+            except ValueError as error:
+                unreadable.append(Unreadable(partition, f"its meta: {error}"))
             except (hiredis.ReplyError, OSError) as error:
                 await self._missed(partition, error)
             else:
                 self._note_frozen(partition, state == b"moving")
-                self._note_newest(partition, int(newest), at.seq)
+                self._note_newest(partition, newest, at.seq)
                 if more:
                     unfinished.append(partition)
+        if unreadable:
+            raise ExceptionGroup("partitions that cannot be read", unreadable)
         return unfinished
 
     def _trim_to(self, partition: int, durable: Position) -> bytes:
@@ -298,9 +307,17 @@ class ShardDrain:
         commands = [
             pack(("EVAL", _WITNESS, 1, self._keys[p].meta, *self._witness.word(p, now_s))) for p in asked
         ]
+        unreadable: list[Unreadable] = []
         for partition, reply in zip(asked, await connection.call_all(commands), strict=True):
-            if type(reply) is list:  # else it is not live here; trimming looks into that
-                self._witness.saw(partition, *map(int, reply))
+            if is_of_data(reply):
+                unreadable.append(Unreadable(partition, str(reply)))
+            elif type(reply) is list:  # else it is not live here; trimming looks into that
+                try:
+                    self._witness.saw(partition, *map(int, reply))
+                except (TypeError, ValueError) as error:
+                    unreadable.append(Unreadable(partition, f"its meta: {error}"))
+        if unreadable:
+            raise ExceptionGroup("partitions that cannot be read", unreadable)
 
     def _note_newest(self, partition: int, newest: int, durable_seq: int) -> None:
         self._commit.lags(partition, max(0, newest - durable_seq))

@@ -20,8 +20,12 @@ KEYS_PER_CALL_MAX: Final = 100
 AWAY: Final = "away"
 
 
+class Overtaken(OSError):
+    """Another recovery has the partition now, or its node has lost it."""
+
+
 class Hands:
-    """One partition for the recovery of one epoch. Every method raises OSError when another one has taken it."""
+    """One partition for the recovery of one epoch. Every method raises `Overtaken` when another one has taken it."""
 
     def __init__(self, connection: Connection, partition: int, keys: PartitionKeys, epoch: int) -> None:
         self.connection = connection
@@ -77,4 +81,4 @@ class Hands:
     async def _do(self, script: str, names: tuple[Word, ...], words: Iterable[Word]) -> None:
         done = await self.connection.call("EVAL", load_script(script).text, len(names), *names, *words)
         if not done or done == [0]:
-            raise OSError(f"partition {self.partition} has changed while it was recovered")
+            raise Overtaken(f"partition {self.partition} has changed while it was recovered")

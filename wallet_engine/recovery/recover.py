@@ -16,7 +16,7 @@ import hiredis
 from redis.exceptions import RedisError
 
 from wallet_engine.domain.entry import ZERO_NONCE
-from wallet_engine.domain.errors import Corruption, NewerFormat
+from wallet_engine.domain.errors import Corruption, NewerFormat, text_of
 from wallet_engine.domain.memory import FORM
 from wallet_engine.drain.group_commit import GroupCommit
 from wallet_engine.journal.copy import JournalCopy
@@ -25,7 +25,7 @@ from wallet_engine.journal.reader import Record, in_pages, read
 from wallet_engine.recovery.ballot import Ballot
 from wallet_engine.recovery.catchup import follow
 from wallet_engine.recovery.fellows import Council, Fellows
-from wallet_engine.recovery.hands import AWAY, Hands
+from wallet_engine.recovery.hands import AWAY, Hands, Overtaken
 from wallet_engine.recovery.replay import Replayer
 from wallet_engine.recovery.snapshot_load import SnapshotLoader, newest_snapshot
 from wallet_engine.redis_store.connection import Connection, Word, pack
@@ -33,7 +33,7 @@ from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.open_members import OpenMembers
 from wallet_engine.redis_store.scripts import load_script, service_scripts
 from wallet_engine.redis_store.slots_owner import give_slots
-from wallet_engine.redis_store.stream import first_seq, is_no_stream, readable, unbroken
+from wallet_engine.redis_store.stream import first_seq, is_of_another_type, readable, unbroken
 from wallet_engine.redis_store.topology import (
     SLOT_KEYS_MAX,
     NodeView,
@@ -55,6 +55,12 @@ STREAM_LOOK_MAX: Final = 32
 REFUSED_LOGGED_MAX: Final = 8
 #: By how much a fence raises the epoch of a partition that is away. While it serves, all else raises it by 1.
 FENCE_EPOCHS: Final = 2
+#: Nonce and state of a `meta` that is not what it must be.
+UNREADABLE: Final = "unreadable"
+_META: Final = (
+    *("seq", "nonce", "epoch", "owner", "state", "currencies", "form", "flagged"),
+    *("window", "clock", "witnessed_s", "trimmed"),
+)
 _FORGET: Final = load_script("forget").text
 _SET_ASIDE: Final = load_script("set_aside").text
 
@@ -63,9 +69,10 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """A partition's meta hash as Redis holds it; `state` is None when there is no hash.
+    """A partition's meta hash as Redis holds it; `state` is None when there is no such key.
 
-    If a number in it is none, `seq` is 0 and `nonce` is one that no journal knows: the partition is made anew.
+    If a number in it is none, or it is no hash, `seq` is 0 and `nonce` is one that no journal knows: the partition is
+    made anew.
     """
 
     seq: int
@@ -79,14 +86,14 @@ class Meta:
 
     @classmethod
     def parse(cls, values: list[bytes | None]) -> "Meta":
-        seq, nonce, epoch, owner, state, *others = (
-            (value or b"").decode(errors="replace") for value in values
-        )
-        if others[1].isdigit() and int(others[1]) > int(FORM):
-            raise NewerFormat("Redis remembers ids in form", int(others[1]), int(FORM))
-        if not all(text.isascii() and (text or "0").isdigit() for text in (seq, epoch)):
-            seq, nonce, epoch = "", "unreadable", epoch if epoch.isdigit() and epoch.isascii() else ""
-        return cls(int(seq or 0), nonce, int(epoch or 0), owner, state or None, *others)
+        texts = [(value or b"").decode(errors="replace") for value in values]
+        seq, nonce, epoch, owner, state, currencies, form, flagged, *counts = texts
+        if _is_number(form) and int(form) > int(FORM):
+            raise NewerFormat("Redis remembers ids in form", int(form), int(FORM))
+        missing = bool(seq) and not counts[0]  # the window
+        if missing or not all(map(_is_number, filter(None, (seq, epoch, *counts)))):
+            seq, nonce, epoch = "", UNREADABLE, epoch if _is_number(epoch) else ""
+        return cls(int(seq or 0), nonce, int(epoch or 0), owner, state or None, currencies, form, flagged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ class Certified:
     """A shard's primary and the partitions it has by the map.
 
     `away`: partitions whose slot is not on the node. `stopped`: those whose replay differs from the record.
-    `refused`: those of which the journal lacks entries.
+    `refused`: those that could not be recovered, for example because the journal lacks entries of them.
     """
 
     primary: NodeView
@@ -111,10 +118,11 @@ class Certified:
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """What the `meta` of a partition said when it was not recovered."""
+    """What the `meta` of a partition said when it was not recovered, and why it was not."""
 
     seq: int
     nonce: str
+    why: str
 
 
 class ShardRecovery:
@@ -143,8 +151,8 @@ class ShardRecovery:
         `behind`, the stream lacks the entry that this copy needs next.
         A partition is `stopped` if replay of an entry differs from the record: `fault` in its meta names the
         entry, until an operator has it rebuilt. It is refused, and stays `recovering`, while the journal lacks
-        entries that it has had. The others go on. Raises OSError when no primary answers, `ConfigError` when a
-        node is unfit.
+        entries that it has had, or when another recovery has taken it. The others go on. Raises OSError when no
+        primary answers, `ConfigError` when a node is unfit.
         """
         refused: list[str] = []
         primary = await self._find_primary(refused)
@@ -201,15 +209,16 @@ class ShardRecovery:
 
     async def _set_aside(self, connection: Connection, found: Certified) -> Certified:
         """`found` without the stopped and the refused partitions."""
-        self._refused = {p: refusal for p, refusal in self._refused.items() if p in found.partitions}
         stopped = await self._faults(connection, found.partitions)
+        kept = found.partitions.keys() - stopped.keys()
+        self._refused = {p: refusal for p, refusal in self._refused.items() if p in kept}
         aside = stopped.keys() | self._refused.keys()
         serving = {p: keys for p, keys in found.partitions.items() if p not in aside}
         return replace(
             found,
             partitions=serving,
             stopped=found.stopped | stopped.keys(),
-            refused=frozenset(self._refused.keys() - stopped.keys()),
+            refused=frozenset(self._refused),
         )
 
     async def _faults(
@@ -238,6 +247,11 @@ class ShardRecovery:
             if (meta.seq, meta.nonce) != (refusal.seq, refusal.nonce):
                 return True
         return False
+
+    @property
+    def refusals(self) -> dict[int, str]:
+        """Refused partition -> why."""
+        return {partition: refusal.why for partition, refusal in self._refused.items()}
 
     def allow_refused(self) -> None:
         """The next pass tries to recover refused partitions again."""
@@ -327,7 +341,12 @@ class ShardRecovery:
     async def _goes_on(self, connection: Connection, partition: int, keys: PartitionKeys) -> bool:
         """Whether the stream has this copy's next entry; that of a partition rebuilt since may lack it."""
         start = f"{self._writer.position(partition).seq + 1}-0"
-        return bool(await connection.call("XRANGE", keys.journal, start, start))
+        try:
+            return bool(await connection.call("XRANGE", keys.journal, start, start))
+        except hiredis.ReplyError as error:
+            if not is_of_another_type(error):
+                raise
+            return False
 
     async def _follow(self, found: Certified, partitions: list[int]) -> None:
         """Take over chains from the copies that are furthest in the epochs in force."""
@@ -412,40 +431,32 @@ class ShardRecovery:
         await self._forget_on_replicas(connection, doubtful)
         hands = {p: Hands(connection, p, keys, ballot.epochs[p]) for p, keys in partitions.items()}
         for partition, why in ballot.forked.items():
-            await hands[partition].claim()
-            await self._stop(hands.pop(partition), why)
-        prepared = await self._prepare_all(ballot, hands)
-        hands = {partition: hands[partition] for partition in prepared}
-        replayers: dict[int, Replayer] = {}
-        after: dict[int, int] = {}
-        for partition, meta in prepared.items():
-            if meta.seq != self._writer.position(partition).seq:
-                replayers[partition] = Replayer(hands[partition], meta.currencies, limits=meta.flagged == "2")
-                after[partition] = meta.seq
-        await self._replay(connection, replayers, after)
-        doubted = [p for p, seq in after.items() if seq and replayers[p].differs]
-        if doubted:  # the data in Redis or in a snapshot may be wrong, and the journal right
-            for partition in doubted:
-                log.warning("partition made anew", partition=partition, reason=replayers[partition].differs)
-                await self._empty(hands[partition])
-                replayers[partition] = Replayer(hands[partition], "")
-            await self._replay(connection, {p: replayers[p] for p in doubted}, dict.fromkeys(doubted, 0))
-        serving = []
+            forked = hands.pop(partition)
+            async with self._leaving_out(ballot, forked):
+                await forked.claim()
+                await self._stop(forked, why)
+        prepared: dict[int, Meta] = {}
         for partition, ours in hands.items():
-            if partition in replayers and replayers[partition].differs:
-                await self._stop(ours, replayers[partition].differs)
-                continue
-            await self._restore_open_entries(ours)
-            await self._compare(connection, partition, ours.keys)
-            serving.append(ours)
+            async with self._leaving_out(ballot, ours):
+                prepared[partition] = await self._prepare(ours)
+        replayers = await self._replay_all(ballot, connection, hands, prepared)
+        serving: list[Hands] = []
+        for partition in prepared:
+            ours = hands[partition]
+            if partition in ballot.epochs:
+                async with self._leaving_out(ballot, ours):
+                    if await self._finish(ours, replayers.get(partition)):
+                        serving.append(ours)
         await ballot.spread()
-        await self._certify(found.primary, serving)
+        certified = await self._certify(ballot, found.primary, serving)
         await self._load_scripts(connection)
+        if len(self._refused) > REFUSED_LOGGED_MAX:
+            log.error("more partitions not recovered", shard=self._shard, partitions=len(self._refused))
         operations = sum(replayer.operations for replayer in replayers.values())
         log.info(
             "recovered",
             shard=self._shard,
-            partitions=len(serving),
+            partitions=certified,
             replayed_operations=operations,
             seconds=round(loop.time() - started_s, 3),
         )
@@ -459,6 +470,8 @@ class ShardRecovery:
         for partition, keys in partitions.items():
             meta = await _meta(connection, keys)
             epochs[partition] = meta.epoch
+            if meta.state == UNREADABLE:
+                log.error("meta is no hash: the partition is made anew", partition=partition)
             fenced = 0 < meta.epoch <= found.map.epoch_of(partition) - FENCE_EPOCHS
             if (fenced and meta.state in ("live", "moving")) or meta.nonce == AWAY:
                 self._fenced.add(partition)
@@ -469,23 +482,62 @@ class ShardRecovery:
                 await Hands(connection, partition, keys, meta.epoch).claim()
         return epochs, doubtful
 
-    async def _prepare_all(self, ballot: Ballot, hands: Mapping[int, Hands]) -> dict[int, Meta]:
-        """Each partition as `_prepare` leaves it, without those that are refused: they leave the ballot."""
-        prepared: dict[int, Meta] = {}
-        refused = 0
-        for partition, ours in hands.items():
-            try:
-                prepared[partition] = await self._prepare(ours)
-            except Corruption as why:
-                refused += 1
-                if refused <= REFUSED_LOGGED_MAX:
-                    log.error("partition not recovered", partition=partition, reason=str(why))
-                meta = await _meta(ours.connection, ours.keys)
-                self._refused[partition] = _Refusal(meta.seq, meta.nonce)
-                del ballot.epochs[partition]
-        if refused > REFUSED_LOGGED_MAX:
-            log.error("more partitions not recovered", shard=self._shard, partitions=refused)
-        return prepared
+    @asynccontextmanager
+    async def _leaving_out(self, ballot: Ballot, ours: Hands) -> AsyncIterator[None]:
+        """Refuse this partition if it fails in the block: it leaves the ballot, and the others go on."""
+        try:
+            yield
+        except (Corruption, Overtaken) as why:
+            ballot.epochs.pop(ours.partition, None)
+            meta = await _meta(ours.connection, ours.keys)
+            self._refused[ours.partition] = _Refusal(meta.seq, meta.nonce, text_of(why))
+            if len(self._refused) <= REFUSED_LOGGED_MAX:
+                log.error("partition not recovered", partition=ours.partition, reason=text_of(why))
+
+    async def _replay_all(
+        self, ballot: Ballot, connection: Connection, hands: Mapping[int, Hands], prepared: Mapping[int, Meta]
+    ) -> dict[int, Replayer]:
+        """Replay the partitions that are behind the journal. Returns the replayer of each of them."""
+        replayers: dict[int, Replayer] = {}
+        after: dict[int, int] = {}
+        for partition, meta in prepared.items():
+            if meta.seq != self._writer.position(partition).seq:
+                replayers[partition] = Replayer(hands[partition], meta.currencies, limits=meta.flagged == "2")
+                after[partition] = meta.seq
+        await self._replay(connection, replayers, after)
+        # The data in Redis or in a snapshot may be wrong, and the journal right.
+        doubted = [p for p, seq in after.items() if seq and replayers[p].differs]
+        for partition in doubted:
+            async with self._leaving_out(ballot, hands[partition]):
+                replayers[partition] = await self._emptied(hands[partition], replayers[partition].differs)
+        await self._replay(connection, {p: replayers[p] for p in doubted}, dict.fromkeys(doubted, 0))
+        return replayers
+
+    async def _emptied(self, hands: Hands, why: str) -> Replayer:
+        """Begin to make the partition anew from the whole journal."""
+        log.warning("partition made anew", partition=hands.partition, reason=why)
+        await self._empty(hands)
+        return Replayer(hands, "")
+
+    async def _finish(self, hands: Hands, replayer: Replayer | None) -> bool:
+        """Whether the partition is equal to the journal now. It is stopped if what was replayed differs.
+
+        Raises `Corruption` and `Overtaken`.
+        """
+        partition = hands.partition
+        try:
+            if _is_replayed(replayer):
+                await self._restore_open_entries(hands)
+        except Corruption as why:
+            replayer = await self._emptied(hands, text_of(why))
+            await self._replay(hands.connection, {partition: replayer}, {partition: 0})
+            if _is_replayed(replayer):
+                await self._restore_open_entries(hands)
+        if replayer is not None and replayer.differs:
+            await self._stop(hands, replayer.differs)
+            return False
+        await self._compare(hands.connection, partition, hands.keys)
+        return True
 
     async def _prepare(self, hands: Hands) -> Meta:
         """Bring the partition to a state that the journal knows, and drain what only Redis has."""
@@ -568,7 +620,7 @@ class ShardRecovery:
         try:
             return not await connection.call("XRANGE", keys.journal, f"{seq + 1}-0", "+", "COUNT", 1)
         except hiredis.ReplyError as error:
-            if not is_no_stream(error):
+            if not is_of_another_type(error):
                 raise
             return False
 
@@ -584,7 +636,7 @@ class ShardRecovery:
                     "XRANGE", keys.journal, start, f"{seq}-0", "COUNT", STREAM_READ_MAX
                 )
             except hiredis.ReplyError as error:
-                if not is_no_stream(error):
+                if not is_of_another_type(error):
                     raise
                 raise Corruption(f"partition {partition}: {error}") from None
             if not found:
@@ -603,8 +655,11 @@ class ShardRecovery:
         They are not taken over.
         """
         start = f"{self._writer.position(partition).seq + 1}-0"
-        found = await connection.call("XRANGE", keys.journal, start, "+", "COUNT", 1)
-        self._check_no_gap(partition, first_seq(found) - 1 if found else seq)
+        (found,) = await connection.call_all([pack(("XRANGE", keys.journal, start, "+", "COUNT", 1))])
+        if isinstance(found, Exception) and not is_of_another_type(found):
+            raise found
+        is_there = found and not isinstance(found, Exception)
+        self._check_no_gap(partition, first_seq(found) - 1 if is_there else seq)
 
     def _check_no_gap(self, partition: int, seq: int) -> None:
         """Entries leave a stream only when they are on disk.
@@ -653,12 +708,17 @@ class ShardRecovery:
     async def _restore_open_entries(self, hands: Hands) -> None:
         """Write the open entries to the stream: replay does not, and the sweeper needs them.
 
-        Raises OSError when another recovery has taken the partition over.
+        Raises `Overtaken`, and `Corruption` when `open` cannot be read.
         """
         connection, partition, keys = hands.connection, hands.partition, hands.keys
         members = OpenMembers(keys.open)
-        while not members.done:
-            members.take(await connection.call(*members.command))
+        try:
+            while not members.done:
+                members.take(await connection.call(*members.command))
+        except hiredis.ReplyError as error:
+            if not is_of_another_type(error):
+                raise
+            raise Corruption(f"{keys.open}: {error}") from None
         seqs = members.seqs
         if not seqs or not await self._lacks_one(connection, keys, seqs):
             return
@@ -676,10 +736,10 @@ class ShardRecovery:
             some = (f"{seq}-0" for seq in seqs[start : start + STREAM_LOOK_MAX])
             commands = [pack(("XRANGE", keys.journal, entry_id, entry_id)) for entry_id in some]
             for found in await connection.call_all(commands):
+                if not found or is_of_another_type(found):
+                    return True
                 if isinstance(found, Exception):
                     raise found
-                if not found:
-                    return True
         return False
 
     async def _compare(self, connection: Connection, partition: int, keys: PartitionKeys) -> None:
@@ -691,14 +751,17 @@ class ShardRecovery:
                 f"the journal at {position.seq} {position.nonce}"
             )
 
-    async def _certify(self, primary: NodeView, partitions: Sequence[Hands]) -> None:
+    async def _certify(self, ballot: Ballot, primary: NodeView, partitions: Sequence[Hands]) -> int:
+        """Let the partitions serve that are still in these hands. Returns how many."""
         now = await asyncio.to_thread(self._directory.partition_map)
         for hands in partitions:
             partition = hands.partition
-            if now.shard_of(partition) != self._shard or now.epoch_of(partition) != hands.epoch:
-                raise OSError(f"partition {partition}: its epoch {hands.epoch} is over already")
-            position = self._writer.position(partition)
-            await hands.certify(position.seq, position.nonce or ZERO_NONCE, primary.node_id)
+            async with self._leaving_out(ballot, hands):
+                if now.shard_of(partition) != self._shard or now.epoch_of(partition) != hands.epoch:
+                    raise Overtaken(f"partition {partition}: its epoch {hands.epoch} is over already")
+                position = self._writer.position(partition)
+                await hands.certify(position.seq, position.nonce or ZERO_NONCE, primary.node_id)
+        return sum(hands.partition in ballot.epochs for hands in partitions)
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
@@ -710,9 +773,24 @@ class ShardRecovery:
             await asyncio.to_thread(lock.__exit__, None, None, None)
 
 
+def _is_replayed(replayer: Replayer | None) -> bool:
+    """Whether nothing differs in what was replayed, if anything was. Raises `Overtaken`."""
+    if replayer is not None and replayer.overtaken is not None:
+        raise replayer.overtaken
+    return replayer is None or not replayer.differs
+
+
 async def _meta(connection: Connection, keys: PartitionKeys) -> Meta:
-    fields = ("seq", "nonce", "epoch", "owner", "state", "currencies", "form", "flagged")
-    return Meta.parse(await connection.call("HMGET", keys.meta, *fields))
+    try:
+        return Meta.parse(await connection.call("HMGET", keys.meta, *_META))
+    except hiredis.ReplyError as error:
+        if not is_of_another_type(error):
+            raise
+        return Meta(0, UNREADABLE, 0, "", UNREADABLE, "", "")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 @asynccontextmanager

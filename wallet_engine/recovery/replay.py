@@ -9,7 +9,7 @@ from wallet_engine.domain.columns import Packed, pack
 from wallet_engine.domain.entry import EntryHeader, check_rules, operations_of, parse_header
 from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.operation import Operation
-from wallet_engine.recovery.hands import Hands
+from wallet_engine.recovery.hands import Hands, Overtaken
 from wallet_engine.redis_store.apply_call import replay_command
 from wallet_engine.redis_store.scripts import load_script
 
@@ -29,6 +29,7 @@ class Replayer:
     The partition must be in `hands` and exactly before the first entry given. `currencies` are those that
     its meta names. `entries` and `operations` count what was replayed. If the outcomes of an entry differ
     from the record, neither it nor any later entry changes Redis, and `differs` says which entry and how.
+    `overtaken`: the partition is no longer in these hands, and nothing more is replayed.
     """
 
     def __init__(self, hands: Hands, currencies: str, *, limits: bool = False) -> None:
@@ -42,14 +43,15 @@ class Replayer:
         self._limits = limits
         self._failure: Exception | None = None
         self.differs = ""
+        self.overtaken: Overtaken | None = None
         self._at_once = 0
         self.entries = 0
         self.operations = 0
 
     async def replay(self, payload: bytes) -> None:
-        """Send one entry, unless an earlier one differs. Raises `NewerFormat`, and what `finish` raises."""
+        """Send one entry, unless an earlier one was not taken. Raises `NewerFormat`, and what `finish` raises."""
         self._raise_failure()
-        if self.differs:
+        if self.differs or self.overtaken:
             return
         try:
             header = parse_header(payload)
@@ -98,13 +100,13 @@ class Replayer:
         )
 
     def _check(self, header: EntryHeader, operations: Sequence[Operation], reply: Any) -> None:
-        if self._failure is not None or self.differs:
+        if self._failure is not None or self.differs or self.overtaken:
             return
         if isinstance(reply, Exception) and not _is_of_script(reply):
             self._failure = reply
         elif type(reply) is list and reply[0] in (b"STATE", b"EPOCH"):
             # A node that lost its data, or that another recovery has, proves nothing.
-            self._failure = OSError(f"partition {self._partition} has changed while it was replayed")
+            self.overtaken = Overtaken(f"partition {self._partition} has changed while it was replayed")
         elif type(reply) is not bytes or reply.partition(b"\n")[0] != header.text().encode():
             self.differs = f"entry {header.seq}: {_difference(header, operations, reply)}"
 

@@ -17,7 +17,7 @@ from wallet_engine.domain.memory import FORM
 from wallet_engine.journal.errors import Damaged
 from wallet_engine.journal.snapshots import Part, Snapshot, list_snapshots, newest_usable, snapshot_path
 from wallet_engine.journal.threads import in_thread
-from wallet_engine.recovery.hands import Hands
+from wallet_engine.recovery.hands import Hands, Overtaken
 from wallet_engine.redis_store.connection import Word, pack
 from wallet_engine.redis_store.layout import write_words
 from wallet_engine.redis_store.scripts import load_script
@@ -60,7 +60,7 @@ class SnapshotLoader:
     async def load(self, snapshot: Snapshot) -> None:
         """Leave the partition `recovering`, at the entry of the snapshot.
 
-        Raises `OSError` when another process wrote to the partition meanwhile, `Damaged`, and what the
+        Raises `Overtaken` when another process wrote to the partition meanwhile, `Damaged`, and what the
         connection raises.
         """
         connection, keys, epoch = self._connection, self._keys, self._hands.epoch
@@ -84,12 +84,12 @@ class SnapshotLoader:
         meta += [b"owner", b"", b"form", FORM.encode()]
         try:
             await self._hands.restored(loading, sizes, meta)
-        except OSError as error:
-            raise OSError(f"{snapshot!r}: Redis does not hold what was loaded: {error}") from None
+        except Overtaken as error:
+            raise Overtaken(f"{snapshot!r}: Redis does not hold what was loaded: {error}") from None
 
     def _check(self, reply: Any) -> None:
         if self._failure is None and reply != 1:
-            overtaken = OSError(f"the partition {self._keys.tag} was changed while a snapshot was loaded")
+            overtaken = Overtaken(f"the partition {self._keys.tag} was changed while a snapshot was loaded")
             self._failure = reply if isinstance(reply, Exception) else overtaken
 
     def _raise_failure(self) -> None:

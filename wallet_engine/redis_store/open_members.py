@@ -7,6 +7,7 @@ the first piece to the last is in one of them. New entries have higher scores, a
 from collections.abc import Sequence
 from typing import Any, Final
 
+from wallet_engine.domain.errors import Corruption
 from wallet_engine.redis_store.connection import Word
 
 #: More than all members with one score: those of one entry, its own and those of its refunds.
@@ -37,5 +38,8 @@ class OpenMembers:
 
     @property
     def seqs(self) -> list[int]:
-        """The entries that are open, ascending."""
-        return sorted(int(member) for member in self.members if b"." not in member)
+        """The entries that are open, ascending. Raises `Corruption` for a member that no script wrote."""
+        try:
+            return sorted(int(member) for member in self.members if b"." not in member)
+        except ValueError as error:
+            raise Corruption(f"{self._key}: {error}") from None

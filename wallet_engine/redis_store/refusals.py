@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+import hiredis
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from wallet_engine.domain.errors import text_of
@@ -156,6 +157,14 @@ def refusal_inside(error: str, begun: bool) -> Refusal:
             if words in said:
                 return Refusal(word, TABLE[word].meaning, False, text)
     return Refusal(code, Meaning.UNKNOWN, False, text)
+
+
+def is_of_data(error: object) -> bool:
+    """Whether a script failed at the data that it met, and not at its node: what a key holds is not what it must be."""
+    if not isinstance(error, hiredis.ReplyError):
+        return False
+    refusal = refusal_of(str(error))
+    return refusal.meaning is Meaning.UNKNOWN and refusal.code in ("ERR", "WRONGTYPE")
 
 
 class Obstacle(StrEnum):

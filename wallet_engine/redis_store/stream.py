@@ -51,8 +51,8 @@ def readable(reply: Sequence[Any]) -> tuple[list[StreamEntry], str]:
     return entries, ""
 
 
-def is_no_stream(reply: Any) -> bool:
-    """Whether the key holds something else, in the reply of a command for streams."""
+def is_of_another_type(reply: Any) -> bool:
+    """Whether the key holds something else, in the reply of a command (not of a script) for a stream, hash or set."""
     return isinstance(reply, Exception) and str(reply).startswith("WRONGTYPE")
 
 
