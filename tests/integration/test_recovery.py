@@ -27,7 +27,7 @@ from wallet_engine.recovery.returning import Returning
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.scripts import load_script, service_scripts
-from wallet_engine.routing.directory import SHARDS, Directory, open_directory
+from wallet_engine.routing.directory import JOURNALS, SHARDS, Directory, open_directory
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, spread
 from wallet_engine.routing.slots import tag_of
 from wallet_engine.telemetry.metrics import Metrics
@@ -188,7 +188,8 @@ def test_g9_a_stream_that_nobody_can_read_stops_no_shard(directory: Directory, t
     RandomJournal(tmp_path / "journal", 7, partitions=PARTITIONS).grow(10)
     before = recover(directory, tmp_path / "journal")
     (shard,) = directory.shards().values()
-    directory.put(f"{SHARDS}/s2", b"{")  # nor does another shard's node in the directory
+    directory.put(f"{SHARDS}/s2", b"{")  # nor does the text of another shard, or of another copy
+    directory.put(f"{JOURNALS}/other", b"{")
     host, _, port = shard.nodes[0].rpartition(":")
     keys = [PartitionKeys(tag_of(partition, PARTITIONS)) for partition in range(PARTITIONS)]
 

@@ -100,7 +100,7 @@ class CopyProcess:
         """Run until `stop`. Raises the error that ended it: a disk that fails, a copy that was replaced, a bug."""
         tree = self._tree
         known_map = await asyncio.to_thread(tree.partition_map)
-        self._server.bounds = bounds_of(known_map, await asyncio.to_thread(tree.shards))
+        self._server.bounds = bounds_of(known_map, await asyncio.to_thread(tree.readable_shards))
         _, bound = await self._server.start(listening.host, listening.port)
         info = _registration(self._writer, listening.advertised(bound), insecure=insecure)
         await asyncio.to_thread(tree.register_journal, info)
@@ -129,9 +129,10 @@ class CopyProcess:
                 tasks = (*always, *self._keepers.tasks.values())
                 waiting: list[asyncio.Future[Any]] = [stopping, failed, *tasks]
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=LOOK_S)
-                for task in (*always, *self._keepers.tasks.values()):
+                for task in always:
                     if task.done():
                         task.result()
+                self._keepers.look()
             if failed.done():
                 failed.result()
         finally:

@@ -212,7 +212,7 @@ def _feed(directory: Directory, journal: Path | None, name: str) -> Feed:
         return DirectoryFeed(journal)
 
     async def copies() -> dict[str, CopyAddress]:
-        found = await asyncio.to_thread(directory.journals)
+        found = await asyncio.to_thread(directory.readable_journals)
         counted = (await asyncio.to_thread(directory.members)).copies
         return {
             journal_id: CopyAddress(info.address, info.tls)

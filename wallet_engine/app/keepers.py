@@ -2,11 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
+from wallet_engine.domain.errors import WalletError
 from wallet_engine.journal.bounds import Bounds
 from wallet_engine.journal.link_wire import NewEntry
 from wallet_engine.recovery.keeper import ShardKeeper
 from wallet_engine.routing.model import PartitionMap, Shard
+from wallet_engine.telemetry.logging import get_logger
+
+#: Pause before a shard is served again after a bug.
+AGAIN_S: Final = 1.0
+
+log = get_logger(__name__)
 
 
 def bounds_of(partition_map: PartitionMap, shards: Iterable[str]) -> Bounds:
@@ -23,7 +31,7 @@ class Keepers:
         self._bounded = bounded
         self._keepers: dict[str, ShardKeeper] = {}
         self._map: PartitionMap | None = None
-        #: The running task of each shard. None of them returns.
+        #: The running task of each shard, unless it failed a moment ago. None of them returns.
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
@@ -51,14 +59,34 @@ class Keepers:
         if known is not None:
             self._bounded(bounds_of(known, shards))
         for shard in sorted(shards.keys() - self._keepers.keys()):
-            self._keepers[shard] = keeper = self._make(shard)
-            if known is not None:
-                keeper.map_changed(known)
-            self.tasks[shard] = asyncio.create_task(keeper.run(), name=f"keeper-{shard}")
+            self._begin(shard)
         mapped = set() if known is None else {entry.shard for entry in known.partitions}
         for shard in sorted(self._keepers.keys() - shards.keys() - mapped):
             del self._keepers[shard]
-            self.tasks.pop(shard).cancel()
+            if (task := self.tasks.pop(shard, None)) is not None:
+                task.cancel()
+
+    def _begin(self, shard: str) -> None:
+        self._keepers[shard] = keeper = self._make(shard)
+        if self._map is not None:
+            keeper.map_changed(self._map)
+        self.tasks[shard] = asyncio.create_task(keeper.run(), name=f"keeper-{shard}")
+
+    def look(self) -> None:
+        """Begin anew with shards whose task has ended by a bug: the other shards go on. Raises any other error."""
+        for shard, task in list(self.tasks.items()):
+            if not task.done():
+                continue
+            error = task.exception()
+            if error is None or isinstance(error, WalletError | OSError):
+                task.result()
+            log.critical("a shard is not served for a bug", shard=shard, again_in_s=AGAIN_S, exc_info=error)
+            del self.tasks[shard]
+            asyncio.get_running_loop().call_later(AGAIN_S, self._again, shard)
+
+    def _again(self, shard: str) -> None:
+        if shard in self._keepers and shard not in self.tasks:
+            self._begin(shard)
 
     def map_changed(self, partition_map: PartitionMap) -> None:
         self._map = partition_map

@@ -11,6 +11,8 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -34,6 +36,8 @@ from wallet_engine.telemetry.loopback import is_loopback
 
 #: Frames logged of each thread when the process is ended by force.
 _FRAMES_SHOWN: Final = 6
+#: Redis nodes that a start asks at the same time.
+ASKED_AT_ONCE_MAX: Final = 32
 
 log = get_logger(__name__)
 
@@ -157,10 +161,12 @@ def check_closed_door(host: str, closing: str, *, closed: bool, insecure: bool) 
 def check_nodes(directory: Directory) -> None:
     """Raises `ConfigError` for Redis nodes that could lose or evict money. Nodes that are down are checked later.
 
-    A node that refuses our login is logged; when all nodes do, that is a `ConfigError` too.
+    A node that refuses our login is logged; when all nodes do, that is a `ConfigError` too. Nodes that hang are waited
+    for together.
     """
-    asked = [address for shard in directory.shards().values() for address in shard.nodes]
-    found = {address: check_settings(address, must_answer=False) for address in asked}
+    asked = [address for shard in directory.readable_shards().values() for address in shard.nodes]
+    with ThreadPoolExecutor(ASKED_AT_ONCE_MAX) as pool:
+        found = dict(zip(asked, pool.map(partial(check_settings, must_answer=False), asked), strict=True))
     refused = [
         f"Redis at {address} {hindrance.text}"
         for address, hindrance in found.items()

@@ -34,6 +34,8 @@ CHECKPOINT_REST: Final = 20
 CHECKPOINT_AGAIN_S: Final = 10.0
 #: If it lags more than this, the money of an entry may be spent before the oracle has decided the entry.
 LAG_S_MAX: Final = 5.0
+#: How long one look waits for nodes that are to stop partitions. One that takes longer delays only its own.
+STOP_S_MAX: Final = 1.0
 
 #: partition -> seq of the last durable entry, and whether every journal copy has answered
 Ends = Callable[[], Awaitable[tuple[Mapping[int, int], bool]]]
@@ -75,6 +77,11 @@ class OracleSink:
         self._stopped_s: dict[int, float] = {}
         #: Partition -> why it could not be stopped.
         self._unstopped: dict[int, str] = {}
+        #: Shard -> task that stops some of its partitions.
+        self._stopping: dict[str, asyncio.Task[None]] = {}
+        self._asking: dict[Difference, asyncio.Task[None]] = {}
+        #: What cannot be read of the accepted entries.
+        self._damaged: list[str] = []
         self._checkpoint_s = time.monotonic() + CHECKPOINT_S
         self._saved_operations = 0
         #: Why the last checkpoint could not be saved.
@@ -96,6 +103,7 @@ class OracleSink:
         ]
         if self._lag_s > LAG_S_MAX:
             said.append(f"decides what was written {self._lag_s:.0f} s ago")
+        said += self._damaged
         if self._unsaved:
             said.append(f"cannot save its checkpoint in {self._checkpoints.directory}: {self._unsaved}")
         return "; ".join(said)
@@ -136,9 +144,10 @@ class OracleSink:
 
     async def close(self) -> None:
         if self._watching is not None:
-            self._watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watching
+            tasks = (self._watching, *self._stopping.values(), *self._asking.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._watching = None
             await self._checkpoint_or_tell(self._opened())
 
@@ -200,19 +209,40 @@ class OracleSink:
         return {p: each for p, each in standing.items() if each}
 
     async def _stop(self, decider: Decider) -> None:
+        """Stop the partitions that differ. A node that hangs delays only those of its own shard."""
         if decider.differences:
-            self._accepted = await asyncio.to_thread(self._directory.accepted.seqs)
+            damaged: list[str] = []
+            self._accepted = await asyncio.to_thread(self._directory.accepted.seqs, damaged)
+            self._damaged = damaged
         standing = self._standing()
         self._metrics.oracle_partitions_differ.set(len(standing))
-        for partition, differences in standing.items():
-            if time.monotonic() < self._stopped_s.get(partition, -AGAIN_S) + AGAIN_S:
-                continue
-            first = differences[0]
+        now_s = time.monotonic()
+        due = {
+            p: each[0] for p, each in standing.items() if now_s >= self._stopped_s.get(p, -AGAIN_S) + AGAIN_S
+        }
+        if due:
+            partition_map = await asyncio.to_thread(self._directory.partition_map)
+            for shard in sorted({partition_map.shard_of(partition) for partition in due}):
+                if shard not in self._stopping or self._stopping[shard].done():
+                    mine = {p: first for p, first in due.items() if partition_map.shard_of(p) == shard}
+                    self._stopping[shard] = asyncio.create_task(self._stop_each(mine))
+                    for partition in mine.keys() - self._stopped_s.keys():
+                        self._unstopped.setdefault(partition, "its node has not answered yet")
+            await asyncio.wait(self._stopping.values(), timeout=STOP_S_MAX)
+        for partition, (first, *_) in standing.items():
+            if first not in self._origins and first not in self._asking and partition not in self._unstopped:
+                self._asking[first] = asyncio.create_task(self._learn_origin(partition, first))
+
+    async def _stop_each(self, differences: Mapping[int, Difference]) -> None:
+        """Stop partitions of one shard, one after the other."""
+        for partition, first in differences.items():
             why = self._told(first)
             try:
                 before = await asyncio.to_thread(stop_partition, self._directory, partition, why)
-            except WalletError as error:
+            except Exception as error:
                 self._unstopped[partition] = text_of(error)
+                if not isinstance(error, WalletError | OSError):
+                    log.exception("a partition could not be stopped", partition=partition)
                 continue
             if before in ("absent", "moving", "copying"):
                 self._unstopped[partition] = f"it is {before}"
@@ -222,10 +252,13 @@ class OracleSink:
             self._unstopped.pop(partition, None)
             if first in self._origins:
                 self._stopped_s[partition] = time.monotonic()
-        for partition, (first, *_) in standing.items():
-            if first not in self._origins and partition not in self._unstopped:
-                self._origins[first] = await self._origin(partition, first.seq)
-                self._wake.set()  # now the reason can name the origin
+
+    async def _learn_origin(self, partition: int, first: Difference) -> None:
+        try:
+            self._origins[first] = await self._origin(partition, first.seq)
+            self._wake.set()  # now the reason can name the origin
+        finally:
+            del self._asking[first]
 
     async def _checkpoint_or_tell(self, decider: Decider) -> None:
         """Save; a failure is logged and told, and tried again with the next checkpoint."""

@@ -17,14 +17,17 @@ _CONDEMN: Final = load_script("condemn").text
 def stop_partition(directory: Directory, partition: int, why: str) -> str:
     """Prevent all writes to it, also after a recovery. Returns its state before; `stopped`: it was already.
 
-    Blocks. Raises `Outage` when its node cannot be asked.
+    Blocks. Raises `Outage` when its node cannot be asked, and the errors of the directory.
     """
     partition_map = directory.partition_map()
-    shard = partition_map.shard_of(partition)
+    name = partition_map.shard_of(partition)
+    shard = directory.shard(name)
+    if shard is None:
+        raise Outage("partition_unavailable", f"the directory has no shard {name}")
     refused: list[str] = []
-    primary = find_primary(directory.shards()[shard].nodes, refused)
+    primary = find_primary(shard.nodes, refused)
     if primary is None:
-        raise Outage("partition_unavailable", f"no primary of shard {shard} answers {'; '.join(refused)}")
+        raise Outage("partition_unavailable", f"no primary of shard {name} answers {'; '.join(refused)}")
     keys = PartitionKeys(tag_of(partition, len(partition_map.partitions)))
     client = connect(primary.address)
     try:

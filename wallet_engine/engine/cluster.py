@@ -69,7 +69,7 @@ class ClusterView:
         self.homes = Homes(self.config.partitions)
         self.tracker.quorum = self.config.journal_quorum
         self.map = await asyncio.to_thread(directory.partition_map)
-        shards = await asyncio.to_thread(directory.shards)
+        shards = await asyncio.to_thread(directory.readable_shards)
         for partition, entry in enumerate(self.map.partitions):
             keys = PartitionKeys(tag_of(partition, self.config.partitions))
             self.accumulators.append(Accumulator(partition, keys, entry.shard, entry.epoch))

@@ -192,7 +192,7 @@ class Ballot:
     async def _spread_to_peers(self, targets: list[Target], peers_min: int) -> None:
         if not self._peers:
             return
-        infos = await asyncio.to_thread(self._directory.journals)
+        infos = await asyncio.to_thread(self._directory.readable_journals)
         own = self._copy.journal_id
         if own not in infos:
             raise OSError(f"journal {own} is not registered: the others cannot fetch from it")

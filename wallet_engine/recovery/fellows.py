@@ -87,7 +87,7 @@ class Fellows:
 
     async def reach(self, copies: Sequence[str]) -> list[Peer]:
         """Connections to those of the copies that answer, without this one."""
-        infos = await asyncio.to_thread(self._directory.journals)
+        infos = await asyncio.to_thread(self._directory.readable_journals)
         own = self._copy.journal_id
         found = await asyncio.gather(
             *(
@@ -123,7 +123,9 @@ class Fellows:
         members = await asyncio.to_thread(self._directory.members)
         if asker in members.copies:
             return
-        joins = asker not in members.replaced and asker in await asyncio.to_thread(self._directory.journals)
+        joins = asker not in members.replaced and asker in await asyncio.to_thread(
+            self._directory.journal_ids
+        )
         if not joins:
             raise Refused("asker", f"{asker} is not a journal copy that counts, nor one that runs")
 
@@ -135,7 +137,7 @@ class Fellows:
         members = await asyncio.to_thread(self._directory.members)
         if journal_id not in members.copies:
             raise Refused("asker", f"{journal_id} is not a journal copy that counts")
-        info = (await asyncio.to_thread(self._directory.journals)).get(journal_id)
+        info = (await asyncio.to_thread(self._directory.readable_journals)).get(journal_id)
         if info is None:
             raise StoreUnavailable(f"journal copy {journal_id} is not announced")
         return info

@@ -66,7 +66,7 @@ async def join(
             members = await asyncio.to_thread(directory.members)
             if copy.journal_id in members.copies:
                 return
-            if replaces is not None and replaces in await asyncio.to_thread(directory.journals):
+            if replaces is not None and replaces in await asyncio.to_thread(directory.journal_ids):
                 raise OSError(
                     f"{replaces}, which is to be replaced, is alive: stop it (a dead one leaves soon)"
                 )
@@ -141,7 +141,7 @@ class _Joining:
             with ExitStack() as locks:
                 held = [
                     await asyncio.to_thread(locks.enter_context, self._directory.lock(f"recovery-{shard}"))
-                    for shard in sorted(await asyncio.to_thread(self._directory.shards))
+                    for shard in await asyncio.to_thread(self._directory.shard_names)
                 ]
                 await self._be_counted(members, peers, needed, list(epochs), held)
         finally:

@@ -36,7 +36,6 @@ REFUSED_S: Final = 10.0
 #: Maximum time of a move from the change of the map until the partition is live here.
 ADOPTION_S_MAX: Final = 1.0
 _ADOPTION_POLL_S: Final = 0.005
-_FORESEEN: Final = (WalletError, hiredis.ReplyError, OSError, TimeoutError)
 
 log = get_logger(__name__)
 
@@ -102,12 +101,9 @@ class ShardKeeper:
                 await self._recover_and_drain()
                 delay_s = RETRY_S_MIN
                 continue
-            except* Exception as failures:
+            except* (WalletError, hiredis.ReplyError, OSError, TimeoutError) as failures:
                 leaves = _leaves(failures)
                 reasons = [text_of(error) for error in leaves]
-                if not all(isinstance(error, _FORESEEN) for error in leaves):
-                    # It must not end the process, which serves other shards.
-                    log.exception("a shard is not served for a bug", shard=self.shard)
                 newer = next((error for error in leaves if isinstance(error, NewerFormat)), None)
                 confirm_only = all(isinstance(error, Unconfirmed) for error in leaves)
                 for error in leaves:

@@ -367,7 +367,7 @@ class ShardRecovery:
             entry = self._directory.partition_map().partitions[partition]
             if stored is None or not self._shard == stored.move.target == entry.shard:
                 continue
-            others = [node for shard in self._directory.shards().values() for node in shard.nodes]
+            others = [node for shard in self._directory.readable_shards().values() for node in shard.nodes]
             log.warning("finishing the switch of a move", partition=partition, shard=self._shard)
             try:
                 give_slots(slots, found.primary, others)

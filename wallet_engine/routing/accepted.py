@@ -27,13 +27,17 @@ class Accepted:
     def __repr__(self) -> str:
         return f"<Accepted of {self._tree!r}>"
 
-    def seqs(self) -> Mapping[int, frozenset[int]]:
-        """partition -> seqs. Raises `Corruption`."""
+    def seqs(self, damaged: list[str]) -> Mapping[int, frozenset[int]]:
+        """partition -> seqs. For a node that cannot be read, nothing is accepted, and `damaged` gets a sentence."""
         found: dict[int, frozenset[int]] = {}
         for name in self._tree.children(ACCEPTED):
-            node = self._tree.get(f"{ACCEPTED}/{name}")
+            path = f"{ACCEPTED}/{name}"
+            node = self._tree.get(path)
             if node is not None and name.isdecimal():
-                found[int(name)] = _read(node.data, name)
+                try:
+                    found[int(name)] = _read(node.data, path)
+                except Corruption as error:
+                    damaged.append(str(error))
         return found
 
     def add(self, partition: int, seq: int) -> None:

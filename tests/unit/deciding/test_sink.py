@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from wallet_engine.deciding import sink as sink_module
 from wallet_engine.deciding.sink import OracleSink
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.file_tree import FileTree
+from wallet_engine.routing.model import ClusterConfig, Shard, spread
 from wallet_engine.telemetry.metrics import Metrics
 
 
@@ -125,5 +127,51 @@ def test_g14_a_checkpoint_that_cannot_be_saved_is_told_and_not_tried_without_a_p
         assert sink.resumes_after()[0] == 1
         sink._checkpoints.close()
         tree.close()
+
+    asyncio.run(main())
+
+
+def test_g9_a_node_that_hangs_and_a_text_that_nobody_can_read_keep_no_partition_from_being_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes were asked one after the other, and what an operator had accepted of one partition stopped the oracle."""
+    hangs, stopped = threading.Event(), asyncio.Event()
+
+    def stop(directory: Directory, partition: int, why: str) -> str:
+        if partition == 0:
+            hangs.wait(10)
+        else:
+            stopped.set()
+        return "live"
+
+    monkeypatch.setattr(sink_module, "stop_partition", stop)
+
+    async def ends() -> tuple[Mapping[int, int], bool]:
+        return {}, True
+
+    async def origin(partition: int, seq: int) -> str:
+        return f"{partition}.{seq}"
+
+    async def main() -> None:
+        directory = Directory(FileTree(tmp_path / "map.json"))
+        shards = [Shard(f"s{p}", (f"127.0.0.1:{p + 1}",)) for p in range(PARTITIONS)]
+        placement = spread(PARTITIONS, [shard.name for shard in shards])
+        directory.initialise(ClusterConfig(partitions=PARTITIONS), shards, placement)
+        directory.tree.create("/wallet/accepted/0", b"many")
+        sink = OracleSink(tmp_path / "oracle", directory, PARTITIONS, ends, origin, Metrics())
+        await sink.start()
+        journal = Journal()
+        made = opened(journal, (0, "ann"), (1, "bob"))
+        wrong = [f"+ t {txid(p)} {name} @fees 500 USD" for p, name in enumerate(("ann", "bob"))]
+        await sink.take([*made, *(journal.entry(p, line) for p, line in enumerate(wrong))])
+        async with asyncio.timeout(5):
+            await stopped.wait()
+        assert "partition 0: entry 2: " in sink.trouble
+        assert "(not stopped yet: its node has not answered yet)" in sink.trouble
+        assert "/wallet/accepted/0 is damaged" in sink.trouble
+        hangs.set()
+        await sink.close()
+        sink._checkpoints.close()
+        directory.close()
 
     asyncio.run(main())

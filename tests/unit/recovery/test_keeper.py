@@ -46,27 +46,3 @@ def test_a_node_that_takes_no_second_connection_keeps_none(monkeypatch: pytest.M
         server.close()
 
     asyncio.run(run())
-
-
-def test_a_bug_in_one_shard_does_not_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It tries again, as after a failure of the node: the process serves other shards too."""
-    tried = asyncio.Event()
-
-    async def run() -> None:
-        shared: Any = SimpleNamespace(writer=None, recovered=lambda *_: None)
-        keeper = ShardKeeper("s1", shared, shared, shared, shared, shared)
-        outcomes = [ValueError("invalid literal for int()"), ExceptionGroup("", [KeyError(7)])]
-
-        async def fails() -> None:
-            if outcomes:
-                raise outcomes.pop()
-            tried.set()
-            await asyncio.Event().wait()
-
-        monkeypatch.setattr(keeper, "_recover_and_drain", fails)
-        running = asyncio.create_task(keeper.run())
-        async with asyncio.timeout(5):
-            await tried.wait()
-        running.cancel()
-
-    asyncio.run(run())

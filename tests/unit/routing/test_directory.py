@@ -260,6 +260,23 @@ def test_news_reach_the_loop_and_a_closed_loop_is_left_alone(directory: Director
     deliver[0](PLACEMENT)
 
 
+def test_g9_a_text_that_nobody_can_read_stops_only_what_needs_it(directory: Directory) -> None:
+    directory.register_journal(journal())
+    for path in ("/wallet/shards/c", "/wallet/journals/j2", "/wallet/services/x"):
+        directory.tree.create(path, b"{")
+    damaged: list[str] = []
+    assert list(directory.readable_shards(damaged)) == ["a", "b"]
+    assert list(directory.readable_journals(damaged)) == ["j1"]
+    assert list(directory.readable_services(damaged)) == []
+    assert [said.partition(" does not hold a ")[0] for said in damaged] == [
+        *("/wallet/shards/c", "/wallet/journals/j2", "/wallet/services/x")
+    ]
+    assert (directory.shard_names(), directory.journal_ids()) == (["a", "b", "c"], ["j1", "j2"])
+    for read in (directory.shards, directory.journals, directory.services):
+        with pytest.raises(Corruption, match="does not hold a"):
+            read()
+
+
 def test_followers_say_how_far_they_are(directory: Directory) -> None:
     followers = directory.followers
     assert followers.seqs() == {}

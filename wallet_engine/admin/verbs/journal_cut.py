@@ -75,7 +75,7 @@ def cut(session: Session, journal: Path, partition: int, seq: int) -> None:
 
 
 def _check_stopped(directory: Directory, partition: int, seq: int) -> None:
-    running = sorted(directory.journals())
+    running = directory.journal_ids()
     if running:
         raise ConfigError(f"journal copies {', '.join(running)} run: stop all, and cut each alike")
     if partition >= len(directory.partition_map().partitions):

@@ -68,7 +68,7 @@ def info(session: Session, journal: Path | None) -> None:
     with session.directory() as directory:
         found = survey(directory)
         counted = frozenset(directory.members().copies)
-        silent = sorted(counted - directory.journals().keys())
+        silent = sorted(counted - set(directory.journal_ids()))
     copies = [(state, _files_of(state)) for state in found.journals]
     given = None if journal is None else files_in(check_journal(journal))
     document = {

@@ -121,7 +121,7 @@ def _plan(directory: Directory, partition: int, accept: int | None, without_newe
 
 def _check_exists(directory: Directory, partition: int, seq: int, meta: dict[str, Any]) -> None:
     """Raises `ConfigError` for an entry that Redis and the journal lack: one that comes later is accepted unseen."""
-    states = filter(None, map(copy_state, directory.journals().values()))
+    states = filter(None, map(copy_state, directory.readable_journals().values()))
     last = max([int(meta["seq"] or 0), *(state.on_disk.get(partition, 0) for state in states)])
     if seq > last:
         raise ConfigError(
@@ -136,7 +136,7 @@ def _look(directory: Directory, partition: int) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"there is no partition {partition}: they are 0 to {count - 1}")
     if directory.moves.get(partition) is not None:
         raise ConfigError(f"partition {partition} is being moved: wallet-admin resume or abort that first")
-    if not directory.journals():
+    if not directory.journal_ids():
         raise ConfigError("no journal process is alive, and it is what rebuilds: start it")
     meta = meta_of(directory, partition)
     if meta["state"] in (None, "moving"):
