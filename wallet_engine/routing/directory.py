@@ -31,7 +31,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final, TypeVar, TypeVarTuple
 
-from wallet_engine.domain.errors import ConfigError, Corruption, WalletError, WrongUsage, text_of
+from wallet_engine.domain.errors import ConfigError, Corruption, WalletError, WrongUsage
 from wallet_engine.routing.accepted import Accepted
 from wallet_engine.routing.access import check_known
 from wallet_engine.routing.api_keys import ApiKeys
@@ -57,7 +57,7 @@ from wallet_engine.routing.model import (
 from wallet_engine.routing.moves import Moves
 from wallet_engine.routing.pausing import Pausing
 from wallet_engine.routing.processes import birth_of
-from wallet_engine.routing.roster import watch_roster
+from wallet_engine.routing.roster import passing_over, read_roster, watch_roster
 from wallet_engine.routing.tree import (
     LOCK_TIMEOUT_S,
     HeldLock,
@@ -145,14 +145,14 @@ class Directory:
 
     def shards(self) -> dict[str, Shard]:
         """Shards by name, in the order of their names."""
-        return self._members(SHARDS, Shard)
+        return read_roster(self.tree, SHARDS, Shard)
 
     def readable_shards(self, damaged: list[str] | None = None) -> dict[str, Shard]:
         """`shards()` without those of which the text cannot be read.
 
         `damaged` gets a sentence about each of these, else the log does.
         """
-        return self._members(SHARDS, Shard, _passing_over(damaged))
+        return read_roster(self.tree, SHARDS, Shard, passing_over(damaged))
 
     def shard_names(self) -> list[str]:
         """All shards, whatever their text is."""
@@ -273,11 +273,11 @@ class Directory:
 
     def journals(self) -> dict[str, JournalInfo]:
         """The live journal processes by id. Raises `Corruption` for a registration that cannot be read."""
-        return self._members(JOURNALS, JournalInfo)
+        return read_roster(self.tree, JOURNALS, JournalInfo)
 
     def readable_journals(self, damaged: list[str] | None = None) -> dict[str, JournalInfo]:
         """`journals()` without registrations that cannot be read; `damaged` as in `readable_shards`."""
-        return self._members(JOURNALS, JournalInfo, _passing_over(damaged))
+        return read_roster(self.tree, JOURNALS, JournalInfo, passing_over(damaged))
 
     def journal_ids(self) -> list[str]:
         """The live journal processes, whatever their registration says."""
@@ -317,11 +317,11 @@ class Directory:
 
     def services(self) -> dict[str, ServiceInfo]:
         """The live API processes by id. Raises `Corruption` for a registration that cannot be read."""
-        return self._members(SERVICES, ServiceInfo)
+        return read_roster(self.tree, SERVICES, ServiceInfo)
 
     def readable_services(self, damaged: list[str] | None = None) -> dict[str, ServiceInfo]:
         """`services()` without registrations that cannot be read; `damaged` as in `readable_shards`."""
-        return self._members(SERVICES, ServiceInfo, _passing_over(damaged))
+        return read_roster(self.tree, SERVICES, ServiceInfo, passing_over(damaged))
 
     def watch_journals(self, callback: Callable[[dict[str, JournalInfo]], object]) -> Unsubscribe:
         """Call back with `journals()` soon and whenever one comes, goes or changes its address."""
@@ -370,23 +370,6 @@ class Directory:
                 raise ConfigError(f"{path} is in use by another live process: {other}")
             else:
                 time.sleep(_REGISTER_RETRY_S)
-
-    def _members(
-        self, folder: str, kind: type[T], unreadable: Callable[[WalletError], object] | None = None
-    ) -> dict[str, T]:
-        """`unreadable` is called for children that are no `kind`; without it they raise `Corruption`."""
-        found: dict[str, T] = {}
-        for name in self.tree.children(folder):
-            node = self.tree.get(f"{folder}/{name}")
-            if node is None:
-                continue
-            try:
-                found[name] = decode(node.data, kind, f"{folder}/{name}")
-            except (ConfigError, Corruption) as error:
-                if unreadable is None:
-                    raise
-                unreadable(error)
-        return found
 
     def _expect(self, path: str) -> Node:
         node = self.tree.get(path)
@@ -450,13 +433,6 @@ def on_loop(loop: AbstractEventLoop, callback: Callable[[*Ts], object]) -> Calla
                 raise
 
     return deliver
-
-
-def _passing_over(damaged: list[str] | None) -> Callable[[WalletError], object]:
-    """What to do with an error about one child: add its text to `damaged`, or log it."""
-    if damaged is None:
-        return lambda error: logger.error("passed over: %s", error)
-    return lambda error: damaged.append(text_of(error))
 
 
 def _readable(node: Node, kind: type[T], path: str) -> T | None:

@@ -1,4 +1,4 @@
-"""Watches a folder of nodes together with their contents.
+"""Reads a folder of nodes, and watches it together with their contents.
 
 The names alone are not enough: a process that restarts quickly is gone and back between two looks, under the
 same name and with another address.
@@ -8,13 +8,41 @@ import logging
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from wallet_engine.domain.errors import WalletError
+from wallet_engine.domain.errors import ConfigError, Corruption, WalletError, text_of
 from wallet_engine.routing.model import decode
 from wallet_engine.routing.tree import Node, Tree, Unsubscribe
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+def read_roster(
+    tree: Tree, folder: str, kind: type[T], unreadable: Callable[[WalletError], object] | None = None
+) -> dict[str, T]:
+    """name -> value of the folder's children.
+
+    `unreadable` is called for each that does not hold a `kind`. Without it, that raises `Corruption` or `ConfigError`.
+    """
+    found: dict[str, T] = {}
+    for name in tree.children(folder):
+        node = tree.get(f"{folder}/{name}")
+        if node is None:
+            continue
+        try:
+            found[name] = decode(node.data, kind, f"{folder}/{name}")
+        except (ConfigError, Corruption) as error:
+            if unreadable is None:
+                raise
+            unreadable(error)
+    return found
+
+
+def passing_over(damaged: list[str] | None) -> Callable[[WalletError], object]:
+    """What to do with an error about one child: add its text to `damaged`, or log it."""
+    if damaged is None:
+        return lambda error: logger.error("passed over: %s", error)
+    return lambda error: damaged.append(text_of(error))
 
 
 def watch_roster(
