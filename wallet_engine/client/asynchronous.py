@@ -76,7 +76,7 @@ class AsyncWallet:
         self._policy = Policy(deadline_s)
         # The pool of httpx scans all waiting requests whenever a connection is free. So requests wait here instead.
         self._free = asyncio.Semaphore(CONNECTIONS_MAX)
-        self._gatherer = Gatherer(self._send, deadline_s) if batching else None
+        self._gatherer = Gatherer(self._send, self._policy) if batching else None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._http.base_url} batching={self._gatherer is not None}>"
@@ -106,8 +106,8 @@ class AsyncWallet:
             return answer
         return await self._send(call)
 
-    async def _send(self, call: Call[T]) -> T:
-        tries = Tries(call, self._policy, now_s())
+    async def _send(self, call: Call[T], tries: Tries[T] | None = None) -> T:
+        tries = Tries(call, self._policy, now_s()) if tries is None else tries
         while True:
             try:
                 # The time-out of httpx covers each read only, and not the wait for a free connection.

@@ -1,6 +1,7 @@
 """Sends single transfers of many coroutines as batches. Each caller gets the answer of its own transfer.
 
 The first transfer opens a batch. The batch is sent after `LINGER_S_MAX`, or when it has `BATCH_TRANSFERS_MAX`.
+A transfer that its batch left open is sent alone, with the tries and the time that the batch has left.
 """
 
 import asyncio
@@ -14,15 +15,16 @@ from wallet_engine.client.errors import (
     Forbidden,
     Malformed,
     OutcomeUnknown,
+    Unavailable,
     WalletError,
 )
-from wallet_engine.client.tries import DEADLINE_S, now_s
+from wallet_engine.client.tries import Policy, Tries, now_s
 from wallet_engine.client.types import Batch, Transfer, TransferResult
 
 LINGER_S_MAX: Final = 0.002
 BATCH_TRANSFERS_MAX: Final = 1_000
 
-Send = Callable[[Call[Any]], Awaitable[Any]]
+Send = Callable[[Call[Any], Tries[Any]], Awaitable[Any]]
 
 
 class _Waiting(NamedTuple):
@@ -33,10 +35,9 @@ class _Waiting(NamedTuple):
 class Gatherer:
     """Gathers transfers and sends them with `send`, which retries a batch as it retries a single call."""
 
-    def __init__(self, send: Send, deadline_s: float = DEADLINE_S) -> None:
-        """`deadline_s` is that of a call of `send`."""
+    def __init__(self, send: Send, policy: Policy) -> None:
         self._send = send
-        self._deadline_s = deadline_s
+        self._policy = policy
         self._waiting: list[_Waiting] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,12 +72,14 @@ class Gatherer:
             task.add_done_callback(self._tasks.discard)
 
     async def _deliver(self, gathered: Sequence[_Waiting]) -> None:
-        until_s = now_s() + self._deadline_s
+        call = batch_call([waiting.call for waiting in gathered])
+        tries = Tries(call, self._policy, now_s())
         try:
-            batch: Batch = await self._send(batch_call([waiting.call for waiting in gathered]))
-        except (Malformed, Forbidden):
+            batch: Batch = await self._send(call, tries)
+        except (Malformed, Forbidden) as error:
             # One invalid transfer makes the service refuse the batch, and nothing is done. So each is sent alone.
-            await asyncio.gather(*map(self._deliver_alone, gathered))
+            alone = (self._deliver_alone(waiting, tries, error, in_doubt=False) for waiting in gathered)
+            await asyncio.gather(*alone)
         except Exception as error:
             for waiting in gathered:
                 _fail(waiting, _of_all(error, waiting.call))
@@ -84,26 +87,20 @@ class Gatherer:
             unknown = gathered  # also when it cannot be told whose result is missing
             if len(batch.results) == len(gathered):
                 unknown = [w for w, r in zip(gathered, batch.results, strict=True) if not _settle(w, r)]
-            # It stood still: the service may have forgotten what the batch did.
-            if unknown and now_s() > until_s:
-                for waiting in unknown:
-                    _fail(
-                        waiting,
-                        OutcomeUnknown(waiting.call.transaction_id, "its batch was answered too late"),
-                    )
-                return
-            await asyncio.gather(*(self._deliver_alone(w, in_doubt=True) for w in unknown))
+            left_open = Unavailable("outcome_unknown", "its batch left it open", retryable=True)
+            alone = (self._deliver_alone(waiting, tries, left_open, in_doubt=True) for waiting in unknown)
+            await asyncio.gather(*alone)
 
-    async def _deliver_alone(self, waiting: _Waiting, *, in_doubt: bool = False) -> None:
+    async def _deliver_alone(
+        self, waiting: _Waiting, tries: Tries[Batch], error: WalletError, *, in_doubt: bool
+    ) -> None:
         """`in_doubt`: the batch may have made the transfer. Then only a decision about it is an answer."""
         try:
-            answer = await self._send(waiting.call)
-        except (Declined, OutcomeUnknown) as decided:
-            _fail(waiting, decided)
-        except WalletError as error:
-            _fail(waiting, _unknown(error, waiting.call) if in_doubt else error)
-        except Exception as error:
-            _fail(waiting, error)
+            rest, wait_s = tries.rest(waiting.call, error, now_s(), in_doubt=in_doubt)
+            await asyncio.sleep(wait_s)
+            answer = await self._send(waiting.call, rest)
+        except Exception as failed:
+            _fail(waiting, failed)
         else:
             if not waiting.future.done():
                 waiting.future.set_result(answer)

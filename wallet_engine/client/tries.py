@@ -29,6 +29,7 @@ from wallet_engine.client.errors import (
 )
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 TRIES_MAX: Final = 5
 DEADLINE_S: Final = 30.0
@@ -168,6 +169,18 @@ class Tries(Generic[T]):
             raise self._gave_up(error)
         self._error = error
         return Again(wait_s)
+
+    def rest(
+        self, call: Call[U], error: WalletError, now_s: float, *, in_doubt: bool
+    ) -> tuple["Tries[U]", float]:
+        """The tries that a batch has left for one of its transfers, and the wait before the next, seconds.
+
+        `error`: why the answer to the batch is none for the transfer. `in_doubt`: the batch may have made it. Raises
+        `OutcomeUnknown` if no try or no time is left.
+        """
+        rest = Tries(call, self._policy, now_s)
+        rest._until_s, rest._made, rest._in_doubt, rest._error = self._until_s, self._made, in_doubt, error
+        return rest, rest._again(error, 0.0, now_s).wait_s
 
     def go_on(self, now_s: float) -> None:
         """Call it after the wait. Raises the error of the last try if the deadline has passed meanwhile.

@@ -132,6 +132,32 @@ def test_one_whose_outcome_is_unknown_is_asked_for_again() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("refused", [0, 2, 4])
+def test_batch_and_single_calls_are_five_tries_together(refused: int) -> None:
+    """They had five each, and a deadline each."""
+    tried = Counter[str]()
+
+    def answers(path: str, body: dict[str, Any]) -> httpx.Response:
+        ids = [t["transaction_id"] for t in body.get("transfers", [body])]
+        tried.update(ids)
+        if len(ids) == 1 or tried["0"] <= refused:
+            return httpx.Response(503, json={"code": "overloaded", "detail": "", "retryable": True})
+        return httpx.Response(
+            200, json={"results": [{"transaction_id": i, "status": "unknown"} for i in ids]}
+        )
+
+    async def run() -> None:
+        async with AsyncWallet("http://w.test", batching=True, transport=scripted(answers)) as wallet:
+            assert wallet._gatherer is not None
+            wallet._gatherer._policy = wallet._policy._replace(random=lambda: 0.0)
+            calls = [wallet.transfer("a", "b", 1, "USD", transaction_id=f"{n}") for n in range(2)]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(r) for r in results} == {client.OutcomeUnknown}
+
+    asyncio.run(run())
+    assert tried == {"0": 5, "1": 5}
+
+
 def test_a_refusal_does_not_tell_what_a_batch_has_done() -> None:
     """The key was revoked after a batch whose result for the transfer is unknown."""
 
