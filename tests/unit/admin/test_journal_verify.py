@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from wallet_engine.admin.proof.journal_compare import compare_live
+from wallet_engine.admin.proof.journal_copies import compare_live
 from wallet_engine.domain.entry import ZERO_NONCE, parse_header
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.journal import JournalWriter

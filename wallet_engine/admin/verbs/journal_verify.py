@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 from wallet_engine.admin.journals import check_journal, find_journal
-from wallet_engine.admin.proof.journal_compare import Comparison, compare_directories, compare_live
+from wallet_engine.admin.proof.journal_copies import CopiesCompared, compare_directories, compare_live
 from wallet_engine.admin.session import Session, admin_command, plain_table
 from wallet_engine.domain.errors import ConfigError, WrongUsage
 from wallet_engine.domain.paths import path_text
@@ -128,7 +128,7 @@ def _prove(session: Session, directories: tuple[Path, ...], restore_command: str
     )
 
 
-def _document(comparison: Comparison) -> dict[str, Any]:
+def _document(comparison: CopiesCompared) -> dict[str, Any]:
     return {
         "same": comparison.same,
         "copies": [
@@ -142,7 +142,7 @@ def _document(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _show(console: Console, comparison: Comparison) -> None:
+def _show(console: Console, comparison: CopiesCompared) -> None:
     table = plain_table("copy", "entries", "behind")
     for copy, entries in comparison.entries.items():
         table.add_row(

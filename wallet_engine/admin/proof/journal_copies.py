@@ -47,7 +47,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class CopiesCompared:
     """`entries`: copy -> how many it has; `behind`: copy -> entries that it lacks and another copy has."""
 
     entries: Mapping[str, int]
@@ -59,7 +59,7 @@ class Comparison:
         return not self.differences
 
 
-def compare_directories(directories: Iterable[Path]) -> Comparison:
+def compare_directories(directories: Iterable[Path]) -> CopiesCompared:
     """Compare journal directories on this machine. Raises `Damaged` when one is damaged."""
     digests: dict[str, Digests] = {}
     for directory in directories:
@@ -81,7 +81,7 @@ def _place(directory: Path, partition: int, seq: int) -> tuple[str, int]:
     return f"{record.segment:08d}.wal", record.offset
 
 
-async def compare_live(copies: Iterable[JournalInfo]) -> Comparison:
+async def compare_live(copies: Iterable[JournalInfo]) -> CopiesCompared:
     """Compare live copies over the network. Raises `ConfigError` when one does not answer."""
     peers: list[Peer] = []
     try:
@@ -169,11 +169,11 @@ def _first_difference(chains: list[bytearray]) -> int | None:
     return min(found, default=None)
 
 
-def _result(digests: Mapping[str, Digests], differences: Iterable[Difference]) -> Comparison:
+def _result(digests: Mapping[str, Digests], differences: Iterable[Difference]) -> CopiesCompared:
     most = {p: max(len(found.get(p, b"")) for found in digests.values()) for f in digests.values() for p in f}
     behind = {
         copy: sum(length - len(found.get(p, b"")) for p, length in most.items()) // _DIGEST_BYTES
         for copy, found in digests.items()
     }
     entries = {copy: sum(map(len, found.values())) // _DIGEST_BYTES for copy, found in digests.items()}
-    return Comparison(entries, behind, tuple(differences))
+    return CopiesCompared(entries, behind, tuple(differences))
