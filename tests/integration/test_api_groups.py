@@ -1,6 +1,7 @@
 """Groups on a real cluster: all or nothing within one partition and across several, once each."""
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -216,6 +217,14 @@ def test_a_malformed_leg_is_named_and_nothing_is_done(
     refused(reply, 400, code, at)
     assert f"legs[{at}]" in reply.json()["detail"]
     stands(api, **{a: "10.00"})
+
+
+def test_a_leg_with_a_repeated_field_is_named(api: WalletApi) -> None:
+    bad = json.dumps(leg("a", "b", "1.00"))[:-1] + ', "amount": "2.00"}'
+    body = f'{{"transaction_id": "{new_id()}", "legs": [{json.dumps(leg("a", "b", "1.00"))}, {bad}]}}'
+    reply = api.request("POST", "/v1/transfers/group", body.encode())
+    refused(reply, 400, "invalid_request", 1)
+    assert reply.json()["detail"] == "legs[1]: field 'amount' is given twice"
 
 
 def test_the_number_of_legs_is_bounded(api: WalletApi) -> None:

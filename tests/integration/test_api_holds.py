@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -40,6 +41,11 @@ def figures(api: WalletApi, account: str) -> tuple[str, ...]:
     """Balance, available, held, pending."""
     found = api.get(f"/v1/accounts/{account}/balance?currency=USD").json()
     return tuple(found[name] for name in ("balance", "available", "held", "pending"))
+
+
+def expired_after_s(hold: dict[str, Any]) -> float:
+    """Seconds until the hold's expiry has surely passed."""
+    return datetime.fromisoformat(hold["expires_at"]).timestamp() + 0.05 - time.time()
 
 
 def look(api: WalletApi, hold: dict[str, Any]) -> dict[str, Any]:
@@ -211,6 +217,23 @@ def test_none_and_nobody(api: WalletApi) -> None:
     refused(api.get(f"/v1/holds/{new_id()}?account_id={payer}"), 404, "hold_not_found")
     nobody = {"account_id": api.name(3), "amount": "1.00", "currency": "USD", "transaction_id": new_id()}
     refused(api.post("/v1/holds", nobody), 404, "account_not_found")
+
+
+def test_what_is_refused_in_any_case_is_refused_without_a_receiver_too(api: WalletApi) -> None:
+    """No receiver is named, by hold or capture: that is malformed only if nothing before it refuses the capture."""
+    payer = api.account(0, "10.00")
+    hold, voided = place(api, payer, "1.00"), place(api, payer, "1.00")
+    expired = place(api, payer, "1.00", expires_in_s=1)
+    assert api.post(f"/v1/holds/{voided['hold_id']}/void", {"account_id": payer}).status == 200
+    refused(capture(api, voided, None), 422, "hold_not_open")
+    refused(capture(api, hold, None, transaction_id=voided["hold_id"]), 409, "idempotency_conflict")
+    refused(capture(api, hold, None), 400, "invalid_request")
+    assert api.flag(payer, "freeze").status == 200
+    refused(capture(api, hold, None), 422, "account_frozen")
+    assert api.flag(payer, "unfreeze").status == 200
+    time.sleep(max(0.0, expired_after_s(expired)))
+    refused(capture(api, expired, None), 422, "hold_expired")
+    assert look(api, hold)["status"] == "open"
 
 
 def test_an_id_of_something_else_is_no_id_for_a_hold_that_is_not_known(api: WalletApi) -> None:

@@ -195,6 +195,12 @@ def test_holds_that_end_otherwise(wallet: Wallet, ann: str, bob: str) -> None:
         wallet.capture_hold(bound.hold_id, ann, to_account="@fees")
     assert wallet.void_hold(bound.hold_id, ann).status == "voided"
     assert wallet.void_hold(bound.hold_id, ann).status == "voided"
+    free = wallet.place_hold(ann, 7, "USD")
+    with pytest.raises(client.Malformed, match="to_account"):
+        wallet.capture_hold(free.hold_id, ann)
+    wallet.void_hold(free.hold_id, ann)
+    with pytest.raises(client.HoldNotOpen):
+        wallet.capture_hold(free.hold_id, ann)
     again = wallet.place_hold(ann, 7, "USD", to_account=bob, hold_id=bound.hold_id)
     assert (again.replayed, again.status) == (True, "voided")
     with pytest.raises(client.HoldNotFound):

@@ -21,11 +21,18 @@ from wallet_engine.domain.errors import Corruption
 from wallet_engine.domain.groups import mark_of
 from wallet_engine.domain.key_names import BALANCE, DUE, HELD, HOLD, SEEN
 from wallet_engine.domain.memory import transfer_field
+from wallet_engine.domain.outcomes import Outcome
 
 OPEN: Final = "O"
 CAPTURED: Final = "C"
 VOIDED: Final = "V"
 EXPIRED: Final = "X"
+#: Status in a record of a hold that has ended -> the refusal of what needs an open one.
+REFUSALS: Final = {
+    CAPTURED: Outcome.HOLD_NOT_OPEN,
+    VOIDED: Outcome.HOLD_NOT_OPEN,
+    EXPIRED: Outcome.HOLD_EXPIRED,
+}
 #: Status in a record -> as callers see it.
 STATUS_WORDS: Final = {OPEN: "open", CAPTURED: "captured", VOIDED: "voided", EXPIRED: "expired"}
 

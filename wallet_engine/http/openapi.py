@@ -220,7 +220,7 @@ def _headers(endpoint: Endpoint, status: str) -> dict[str, Any]:
     decided = status in ("200", "201", "404", "422")
     if decided and endpoint.replayable:
         names.append("Idempotent-Replayed")
-    if decided and endpoint.method != "GET":
+    if (decided or status == "409") and endpoint.method != "GET":
         names.append("Wallet-Position")
     if status == "200" and "format" in endpoint.optional_query:
         names.append("Wallet-As-Of")

@@ -23,6 +23,7 @@ from wallet_engine.domain.money import check_currency, parse_amount
 from wallet_engine.domain.notes import NO_METADATA
 from wallet_engine.http.parse_notes import NOTE_FIELDS, parse_note
 from wallet_engine.http.problems import Refused
+from wallet_engine.http.repeated import object_of, repeated_in
 from wallet_engine.service.api import NO_MOST, LimitsCommand, TransferCommand
 from wallet_engine.service.steps import Steps, at_once
 
@@ -250,39 +251,32 @@ def check_shape(document: dict[str, Any], known: frozenset[str], required: Itera
         if field not in known:
             # Escaped and cut: a name may contain anything, even a surrogate that no answer can encode.
             raise Refused("invalid_request", f"unknown field {field[:64]!a}")
+    if repeated := repeated_in(document):
+        raise Refused("invalid_request", repeated)
     for field in required:
         if field not in document:
             raise Refused("invalid_request", f"{field} is missing")
 
 
 def load_object(body: bytes) -> dict[str, Any]:
-    """The body as a JSON object in strict UTF-8 without repeated fields. Raises `Refused`."""
+    """The body as a JSON object in strict UTF-8. Raises `Refused`.
+
+    Repeated fields are refused by `check_shape`, and by `parse_note` those of metadata.
+    """
     try:
-        document = json.loads(
-            body.decode(), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant
-        )
+        document = json.loads(body.decode(), object_pairs_hook=object_of, parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         raise Refused("invalid_request", "the body is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise Refused(
-            "invalid_request", f"the body is not JSON: {error.msg} at character {error.pos}"
+            "invalid_request",
+            f"the body is not JSON: {error.msg.removesuffix(' at')} at character {error.pos}",
         ) from None
     except (ValueError, RecursionError):
         # More digits or deeper nesting than the interpreter allows; no valid request is near these limits.
         raise Refused("invalid_request", "the body is not a JSON document of this interface") from None
     if not isinstance(document, dict):
         raise Refused("invalid_request", "the body must be a JSON object")
-    return document
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        seen: set[str] = set()
-        for field, _ in pairs:
-            if field in seen:
-                raise Refused("invalid_request", f"field {field[:64]!a} is given twice")
-            seen.add(field)
     return document
 
 

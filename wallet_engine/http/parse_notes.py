@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.notes import note_of
+from wallet_engine.http.repeated import repeated_in
 
 REFERENCE_LENGTH_MAX: Final = 140
 METADATA_KEYS_MAX: Final = 16
@@ -53,6 +54,8 @@ def _metadata(metadata: object) -> dict[str, str] | None:
         raise InvalidInput(
             "invalid_request", f"metadata must be an object of at most {METADATA_KEYS_MAX} keys"
         )
+    if repeated := repeated_in(metadata):
+        raise InvalidInput("invalid_request", f"metadata: {repeated}")
     size = 0
     for key, value in metadata.items():
         if not _key_match(key):

@@ -35,6 +35,7 @@ from wallet_engine.domain.groups import (
     refused_elsewhere,
     words,
 )
+from wallet_engine.domain.ids import is_system
 from wallet_engine.domain.memory import transfer_field
 from wallet_engine.domain.operation import Words
 from wallet_engine.domain.outcomes import Outcome
@@ -94,7 +95,10 @@ class _Step:
 
 
 def parts_of(homes: Homes, payer: str, transaction: str, transfers: Sequence[TransferCommand]) -> Parts:
-    """The partitions of a group that this payer names. Raises `InvalidInput` for too many partitions."""
+    """The partitions of a group that this payer names. Raises `InvalidInput` for too many partitions.
+
+    A system account is in every partition. The one where it pays does not count, as only the id chooses it.
+    """
     home = homes.of_payer(payer, transaction)
     payers, receivers = homes.of_sides(transfers)
     legs: dict[int, list[Leg]] = {home: []}
@@ -104,10 +108,13 @@ def parts_of(homes: Homes, payer: str, transaction: str, transfers: Sequence[Tra
         for partition, role in ({home: ELSEWHERE} | roles).items():
             legs.setdefault(partition, []).append(Leg(role, *said))
     if len(legs) > PARTITIONS_MAX:
-        raise InvalidInput(
-            "invalid_request",
-            f"the accounts of a group are in at most {PARTITIONS_MAX} partitions, not in {len(legs)}",
-        )
+        accounts = {account for transfer in transfers for account in transfer[:2] if not is_system(account)}
+        reached = len({homes.of(account) for account in accounts})
+        if reached > PARTITIONS_MAX:
+            raise InvalidInput(
+                "invalid_request",
+                f"the accounts of a group are in at most {PARTITIONS_MAX} partitions, not in {reached}",
+            )
     return Parts(home, {partition: tuple(found) for partition, found in legs.items()})
 
 

@@ -11,6 +11,7 @@ from wallet_engine.domain.money import parse_amount
 from wallet_engine.domain.operation import Words
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
+from wallet_engine.engine.clocks import now_ms
 from wallet_engine.engine.engine import Engine
 from wallet_engine.engine.entries import Entries
 from wallet_engine.engine.reads import Reader
@@ -73,7 +74,10 @@ class Holds:
             hold = await self._look(account, field)
             if hold is None:
                 return await self._without_hold(account, command)
-            result, replayed, found = await self._capture(command, field, hold, asked_s)
+            to = command.to_account or hold.receiver
+            if to is None:
+                return await self._without_receiver(command, field)
+            result, replayed, found = await self._capture(command, field, hold, to, asked_s)
             if len(result) > 1:
                 raise Outage(result, "the capture is not confirmed: retry it with the same id")
             if result != Outcome.STALE:
@@ -105,12 +109,9 @@ class Holds:
         return self._engine.cluster.homes.of(account)
 
     async def _capture(
-        self, command: CaptureCommand, field: str, hold: Hold, asked_s: float
+        self, command: CaptureCommand, field: str, hold: Hold, to: str, asked_s: float
     ) -> tuple[str, bool, Hold | None]:
         """(outcome or outage code, whether it is the answer of an earlier call, the hold if returned)."""
-        to = command.to_account or hold.receiver
-        if to is None:
-            raise InvalidInput("invalid_request", "to_account is missing, and the hold names none")
         if to == command.account_id:
             raise InvalidInput("same_account", "account_id and to_account must differ")
         asked = None if command.amount is None else parse_amount(command.amount, hold.currency)
@@ -192,6 +193,26 @@ class Holds:
             return HoldAnswer(Outcome.UNKNOWN_ACCOUNT, False)
         refused = _STATUS_REFUSALS.get(found.status) if command is not None else None
         return HoldAnswer(refused or Outcome.HOLD_NOT_FOUND, False)
+
+    async def _without_receiver(self, command: CaptureCommand, field: str) -> HoldAnswer:
+        """The answer if neither capture nor hold names a receiver: the first refusal, unremembered.
+
+        Such a capture is never decided: what its id is remembered for is something else. Raises `InvalidInput` if
+        nothing else refuses it.
+        """
+        home = self._home(command.account_id)
+        read = await self._reader.transfer(home, transfer_field(command.account_id, command.transaction))
+        if read.record is not None:
+            return HoldAnswer(Outcome.CONFLICT, False)
+        answer, hold = await self._without_hold(command.account_id, command), await self._find(home, field)
+        if hold is None or answer.outcome != Outcome.HOLD_NOT_FOUND:
+            return answer
+        refused = holds.REFUSALS.get(hold.status)
+        if refused is None and hold.expires_ms <= now_ms():
+            refused = Outcome.HOLD_EXPIRED
+        if refused is None:
+            raise InvalidInput("invalid_request", "to_account is missing, and the hold names none")
+        return HoldAnswer(refused, False)
 
     async def _remembered_without_hold(
         self, command: IncreaseCommand | CaptureCommand, record: TransferRecord

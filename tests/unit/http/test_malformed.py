@@ -206,13 +206,37 @@ def test_malformed_batch_is_refused(app: ASGIApp, wallet: WalletDouble, body: di
     assert wallet.calls == []
 
 
-def test_repeated_field_inside_a_batch_is_named(app: ASGIApp, wallet: WalletDouble) -> None:
-    for body in (
-        b'{"transfers": [], "transfers": [%b]}' % json.dumps(GOOD).encode(),
-        b'{"transfers": [%b, "currency": "USD"}]}' % json.dumps(GOOD)[:-1].encode(),
-    ):
-        problem = assert_problem(call(app, "POST", BATCH, content=body), 400, "invalid_request")
-        assert "twice" in problem["detail"]
+@pytest.mark.parametrize(
+    ("twice", "named"),
+    [
+        (b'"currency": "USD"', "field 'currency'"),
+        (b'"curr\\u0065ncy": "USD"', "field 'currency'"),
+        (b'"metadata": {"a": "1", "b": "2", "a": "1"}', "metadata: field 'a'"),
+    ],
+)
+def test_repeated_field_is_named_and_so_is_its_transfer(
+    app: ASGIApp, wallet: WalletDouble, twice: bytes, named: str
+) -> None:
+    """A repeated field is a fault of its transfer, as every other: the detail has the index, the problem the id."""
+    good = json.dumps(GOOD).encode()
+    bad = b"%b, %b}" % (good[:-1], twice)
+    problem = assert_problem(call(app, "POST", SINGLE, content=bad), 400, "invalid_request")
+    assert (problem["detail"], problem["transaction_id"]) == (f"{named} is given twice", TXID)
+    body = b'{"transfers": [%b, %b]}' % (good, bad)
+    problem = assert_problem(call(app, "POST", BATCH, content=body), 400, "invalid_request")
+    assert problem["detail"] == f"transfers[1]: {named} is given twice"
+    assert problem["transaction_id"] == TXID
+    assert wallet.calls == []
+
+
+def test_repeated_transfers_and_ids_are_refused(app: ASGIApp, wallet: WalletDouble) -> None:
+    good = json.dumps(GOOD).encode()
+    body = b'{"transfers": [], "transfers": [%b]}' % good
+    problem = assert_problem(call(app, "POST", BATCH, content=body), 400, "invalid_request")
+    assert problem["detail"] == "field 'transfers' is given twice"
+    ids = b'%b, "transaction_id": "%b"}' % (good[:-1], TXID.encode())
+    problem = assert_problem(call(app, "POST", SINGLE, content=ids), 400, "invalid_request")
+    assert "transaction_id" not in problem, "which of the two it would be is not known"
     assert wallet.calls == []
 
 

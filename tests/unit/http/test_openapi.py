@@ -154,3 +154,4 @@ def test_headers_of_answers_are_described() -> None:
     transfer = DOCUMENT["paths"]["/v1/wallet/balance_transfer"]["post"]["responses"]
     assert {"Idempotent-Replayed", "Wallet-Position"} < set(transfer["200"]["headers"])
     assert {"Idempotent-Replayed", "Wallet-Position"} < set(transfer["422"]["headers"])
+    assert "Wallet-Position" in transfer["409"]["headers"], "a conflict is decided by an entry, too"

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.errors import InvalidInput, Outage
 from wallet_engine.domain.group_commands import GroupCommand
 from wallet_engine.domain.groups import BOTH_HERE, Leg
 from wallet_engine.domain.operation import Words
 from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.domain.transfer import TransferCommand
-from wallet_engine.saga.group import Group, Parts
+from wallet_engine.routing.homes import Homes
+from wallet_engine.saga.group import Group, Parts, parts_of
 
 HOME, OTHER = 1, 2
 ID = "A" * 22
@@ -66,3 +67,22 @@ def test_g14_a_group_that_was_decided_void_surely_did_not_happen() -> None:
     engine = asyncio.run(run())
     assert engine.sent == [("p", OTHER), ("g", HOME), ("b", OTHER)]
     assert engine.issued_s == {1.0}, "G1: what Redis takes must not be older than what home was asked"
+
+
+@pytest.mark.parametrize("payer", ["own", "@bank"])
+def test_a_group_may_reach_thirty_two_partitions_whoever_pays(payer: str) -> None:
+    """A system account is in every partition. The one where it pays is none that the group reaches."""
+    homes = Homes(64)
+    names = {homes.of(name): name for name in map("a-{}".format, range(2_000))}
+    receivers = [names[p] for p in range(64) if p != homes.of_payer("@bank", ID)]
+    if payer == "own":
+        payer = receivers.pop()
+
+    def reached(partitions: int) -> Parts:
+        legs = [TransferCommand(payer, receiver, 1, "USD", ID) for receiver in receivers[:partitions]]
+        return parts_of(homes, payer, ID, legs)
+
+    own = payer != "@bank"
+    assert len(reached(32 - own).legs) == 32 + (not own)
+    with pytest.raises(InvalidInput, match="at most 32 partitions, not in 33"):
+        reached(33 - own)

@@ -166,7 +166,7 @@ class OracleWallet:
             return self._without_hold(account, command)
         receiver = to or found.receiver
         if receiver is None:
-            raise InvalidInput("invalid_request", "to_account is missing, and the hold names none")
+            return self._without_receiver(command, found)
         if receiver == account:
             raise InvalidInput("same_account", "account_id and to_account must differ")
         wanted = None if amount is None else parse_amount(amount, found.currency)
@@ -298,6 +298,16 @@ class OracleWallet:
             return HoldAnswer(Outcome.UNKNOWN_ACCOUNT, False)
         refused = {"closed": Outcome.CLOSED, "frozen": Outcome.FROZEN}.get(view.status)
         return HoldAnswer((refused if command else None) or Outcome.HOLD_NOT_FOUND, False)
+
+    def _without_receiver(self, command: CaptureCommand, hold: Hold) -> HoldAnswer:
+        if self._record(transfer_field(command.account_id, command.transaction)) is not None:
+            return HoldAnswer(Outcome.CONFLICT, False)
+        answer = self._without_hold(command.account_id, command)
+        if answer.outcome != Outcome.HOLD_NOT_FOUND:
+            return answer
+        if hold.status == holds.OPEN:
+            raise InvalidInput("invalid_request", "to_account is missing, and the hold names none")
+        return HoldAnswer(holds.REFUSALS[hold.status], False)
 
     def _money(self, account: str, currency: str) -> Money:
         state = self._state
