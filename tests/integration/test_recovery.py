@@ -23,6 +23,7 @@ from wallet_engine.recovery.fellows import Fellows
 from wallet_engine.recovery.hands import Hands
 from wallet_engine.recovery.keeper import ShardKeeper
 from wallet_engine.recovery.recover import ShardRecovery
+from wallet_engine.recovery.refused import refused_partition
 from wallet_engine.recovery.returning import Returning
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -138,13 +139,17 @@ def test_g14_what_is_condemned_while_it_is_recovered_says_that_it_is_stopped(
 
 
 @asynccontextmanager
-async def kept(directory: Directory, journal: Path) -> AsyncIterator[ShardKeeper]:
-    """A keeper of the shard, in a task."""
+async def kept(
+    directory: Directory, journal: Path, told: dict[int, str] | None = None
+) -> AsyncIterator[ShardKeeper]:
+    """A keeper of the shard, in a task. `told`: partition -> what it tells of it."""
     writer = await asyncio.to_thread(JournalWriter, journal, "random")
     copy = JournalCopy(writer)
     commit = GroupCommit(copy, LinkServer(copy, lambda shard, reason: None), Metrics())
     fellows = Fellows(directory, copy)
-    keeper = ShardKeeper("s1", directory, copy, commit, fellows, Returning(copy, commit, fellows))
+    tell = ({} if told is None else told).__setitem__
+    returning = Returning(copy, commit, fellows)
+    keeper = ShardKeeper("s1", directory, copy, commit, fellows, returning, tell)
     keeping = asyncio.create_task(keeper.run())
     try:
         yield keeper
@@ -165,8 +170,10 @@ def test_g9_a_wrong_journal_is_refused_once_and_not_every_second(
     metas = [PartitionKeys(tag_of(partition, PARTITIONS)).meta for partition in range(PARTITIONS)]
 
     async def main(node: redis.Redis) -> None:
-        async with kept(directory, tmp_path / "journal"):
+        told: dict[int, str] = {}
+        async with kept(directory, tmp_path / "journal", told):
             await asyncio.sleep(1.0)
+            assert [refused_partition(told[p]) for p in range(PARTITIONS)] == list(range(PARTITIONS))
             assert [node.hget(meta, "state") for meta in metas] == ["recovering"] * PARTITIONS
             risen = [directory.partition_map().epoch_of(p) - before.epoch_of(p) for p in range(PARTITIONS)]
             assert risen == [1] * PARTITIONS
@@ -174,7 +181,10 @@ def test_g9_a_wrong_journal_is_refused_once_and_not_every_second(
             async with asyncio.timeout(5):
                 while node.hget(metas[2], "state") != "live":
                     await asyncio.sleep(0.02)
+                while told[2]:
+                    await asyncio.sleep(0.02)
             assert [node.hget(metas[p], "state") for p in (0, 1, 3)] == ["recovering"] * 3
+            assert "were on disk once" in told[0]
 
     with closing(redis.Redis(host, int(port), decode_responses=True)) as node:
         for meta in metas:

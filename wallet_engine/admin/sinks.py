@@ -21,9 +21,14 @@ class SinkStatus:
     lag_entries: int | None
 
 
-def sinks_of(directory: Directory, ends: Mapping[int, int | None]) -> tuple[SinkStatus, ...]:
-    """All sinks that have taken entries or have followers. `ends`: partition -> newest seq, read before."""
-    taken, followed = directory.followers.taken(), directory.following.sinks()
+def sinks_of(
+    directory: Directory, ends: Mapping[int, int | None], damaged: list[str] | None = None
+) -> tuple[SinkStatus, ...]:
+    """All sinks that have taken entries or have followers. `ends`: partition -> newest seq, read before.
+
+    `damaged` gets a sentence about each node of the directory that cannot be read, else the log does.
+    """
+    taken, followed = directory.followers.taken(damaged), directory.following.sinks(damaged)
     nobody = SinkState({}, {})
     return tuple(
         _status(name, followed.get(name, nobody), taken.get(name, {}), ends)

@@ -13,7 +13,9 @@ from redis.exceptions import RedisError
 from wallet_engine.admin.journals import CopyState, copy_state
 from wallet_engine.admin.nodes import ASKED_AT_ONCE_MAX, NodeState, look_at_all, primary_of
 from wallet_engine.admin.sinks import SinkStatus, sinks_of
+from wallet_engine.domain.errors import ConfigError, Corruption, text_of
 from wallet_engine.redis_store.keys import PartitionKeys
+from wallet_engine.redis_store.stream import is_of_another_type
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.following import FollowerInfo
@@ -42,7 +44,10 @@ class ShardState:
 
 @dataclass(frozen=True, slots=True)
 class PartitionStatus:
-    """`state` is that of `meta`, `absent` without a `meta`, `unreachable` when Redis does not answer."""
+    """`state` is that of `meta`, `absent` without a `meta`, `unreachable` when Redis does not answer.
+
+    It is `unreadable` when `meta` or `open` is of another type.
+    """
 
     partition: int
     shard: str
@@ -82,6 +87,8 @@ class Survey:
     #: The processes that follow the journal, and the sink of each.
     followers: tuple[FollowerInfo, ...] = ()
     sinks: tuple[SinkStatus, ...] = ()
+    #: A sentence about each node of the directory that cannot be read; it is left out of the rest.
+    damaged: tuple[str, ...] = ()
 
     def held_up(self) -> list[str]:
         """Shards whose primary answers but serves no keys, because the Redis Cluster is down (CLUSTERDOWN)."""
@@ -100,9 +107,10 @@ class Survey:
 
 
 def survey(directory: Directory) -> Survey:
-    """Ask everything once. Raises only the errors of the directory."""
+    """Ask everything once. Raises only the errors of the directory, and `Corruption` of its configuration and map."""
     config, partition_map = directory.config(), directory.partition_map()
-    shards = directory.shards()
+    damaged: list[str] = []
+    shards = directory.readable_shards(damaged)
     seen = look_at_all(address for shard in shards.values() for address in shard.nodes)
     states = []
     for shard in shards.values():
@@ -110,14 +118,23 @@ def survey(directory: Directory) -> Survey:
         states.append(ShardState(shard, primary_of(nodes), nodes))
     partitions = _partitions(partition_map, states)
     # Redis was asked before the journals, so entries that arrive in between do not count as lag.
-    journals = _journals(list(directory.journals().values()), partitions)
-    services = tuple(directory.services().values())
-    pause = directory.pausing.get()
-    paused = "" if pause is None else pause.reason
-    sinks = sinks_of(directory, {status.partition: status.seq for status in partitions})
+    journals = _journals(list(directory.readable_journals(damaged).values()), partitions)
+    services = tuple(directory.readable_services(damaged).values())
+    paused = _paused(directory, damaged)
+    sinks = sinks_of(directory, {status.partition: status.seq for status in partitions}, damaged)
     followers = tuple(info for sink in sinks for info in sink.members)
     found = (tuple(states), partitions, journals, services)
-    return Survey(config, partition_map.version, *found, paused, followers, sinks)
+    return Survey(config, partition_map.version, *found, paused, followers, sinks, tuple(damaged))
+
+
+def _paused(directory: Directory, damaged: list[str]) -> str:
+    """A pause that cannot be read is one all the same (`Pausing.watch`)."""
+    try:
+        pause = directory.pausing.get()
+    except (ConfigError, Corruption) as error:
+        damaged.append(text_of(error))
+        return "the reason cannot be read"
+    return "" if pause is None else pause.reason
 
 
 def shards_by_id(states: Iterable[ShardState]) -> dict[str, str]:
@@ -196,7 +213,9 @@ def _metas(
         client.close()
     for number in range(len(partitions)):
         meta, open_entries = replies[2 * number : 2 * number + 2]
-        if not isinstance(meta, Exception) and not isinstance(open_entries, Exception):
+        if is_of_another_type(meta) or is_of_another_type(open_entries):
+            nothing[number] = (None, None, "unreadable", 0)
+        elif not isinstance(meta, Exception) and not isinstance(open_entries, Exception):
             nothing[number] = (*meta, open_entries)
     return nothing
 

@@ -84,7 +84,12 @@ class CopyProcess:
         return f"<CopyProcess {self._writer.journal_id} {self._keepers!r}>"
 
     def _keeper(self, shard: str) -> ShardKeeper:
-        return ShardKeeper(shard, self._tree, self._copy, self._commit, self._fellows, self._returning)
+        return ShardKeeper(
+            shard, self._tree, self._copy, self._commit, self._fellows, self._returning, self._tell_refused
+        )
+
+    def _tell_refused(self, partition: int, why: str) -> None:
+        self._troubles.teller(f"recovery of {partition}")(why)
 
     def _bound(self, bounds: Bounds) -> None:
         self._server.bounds = bounds

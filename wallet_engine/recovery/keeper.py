@@ -1,9 +1,10 @@
 """Keeps one shard served: it recovers and drains it, and starts again whenever something breaks."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 import hiredis
@@ -15,7 +16,8 @@ from wallet_engine.journal.copy import JournalCopy
 from wallet_engine.journal.errors import Fork
 from wallet_engine.journal.link_wire import NewEntry
 from wallet_engine.recovery.fellows import Fellows
-from wallet_engine.recovery.recover import Certified, ShardRecovery
+from wallet_engine.recovery.recover import REFUSED_LOGGED_MAX, Certified, ShardRecovery
+from wallet_engine.recovery.refused import refusal_told
 from wallet_engine.recovery.returning import Returning
 from wallet_engine.redis_store.connection import Connection
 from wallet_engine.redis_store.keys import PartitionKeys
@@ -51,13 +53,16 @@ class ShardKeeper:
         commit: GroupCommit,
         fellows: Fellows,
         returning: Returning,
+        tell: Callable[[int, str], None] = lambda partition, why: None,
     ) -> None:
+        """`tell` gets each partition with why it is refused, or with "" when it is not."""
         self.shard = shard
         self._directory = directory
         self._recovery = ShardRecovery(shard, directory, copy, commit, fellows)
         self._copy = copy
         self._fellows = fellows
         self._returning = returning
+        self._tell = tell
         self._commit = commit
         self._again = asyncio.Event()
         self._suspects: set[int] = set()
@@ -128,6 +133,7 @@ class ShardKeeper:
         self._commit.recovered(self.shard, "failed" if found.refused else "certified")
         self._suspects.clear()
         self._behind.clear()
+        self._tell_refusals(found.partitions)
         epochs = {partition: found.map.epoch_of(partition) for partition in found.partitions}
         drain = ShardDrain(
             self._commit,
@@ -173,6 +179,12 @@ class ShardKeeper:
             await asyncio.gather(*tasks, return_exceptions=True)
             reading.close()
             trimming.close()
+
+    def _tell_refusals(self, served: Iterable[int]) -> None:
+        for partition in served:
+            self._tell(partition, "")
+        for partition, why in islice(sorted(self._recovery.refusals.items()), REFUSED_LOGGED_MAX):
+            self._tell(partition, refusal_told(partition, why))
 
     async def _follow_map(self, drain: ShardDrain, found: Certified, connection: Connection) -> None:
         """Adopt partitions that move here and drop those that move away.

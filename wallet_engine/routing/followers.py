@@ -11,13 +11,14 @@ as having taken nothing.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
-from wallet_engine.domain.errors import Corruption
+from wallet_engine.domain.errors import Corruption, WalletError
 from wallet_engine.routing.model import check_name
+from wallet_engine.routing.roster import passing_over
 from wallet_engine.routing.tree import NodeExists, NodeMissing, Tree, VersionConflict
 
 FOLLOWERS: Final = "/wallet/followers"
@@ -55,25 +56,36 @@ class Followers:
                 elif node.data != data:
                     self._tree.set(path, data, node.version)
 
-    def seqs(self) -> dict[str, dict[int, int]]:
-        """sink -> partition -> seq up to which it needs no entry again. Raises `Corruption`."""
-        return {sink: {p: seqs[0] for p, seqs in each.items()} for sink, each in self._found().items()}
+    def seqs(self, damaged: list[str] | None = None) -> dict[str, dict[int, int]]:
+        """sink -> partition -> seq up to which it needs no entry again.
 
-    def taken(self) -> dict[str, dict[int, int]]:
-        """sink -> partition -> last entry that it has taken. Raises `Corruption`."""
-        return {sink: {p: seqs[-1] for p, seqs in each.items()} for sink, each in self._found().items()}
+        A note that cannot be read counts as that of a sink that has taken nothing. `damaged` gets a sentence about each
+        of these, else the log does.
+        """
+        noted = self._found(damaged)
+        return {sink: {p: seqs[0] for p, seqs in each.items()} for sink, each in noted.items()}
 
-    def _found(self) -> dict[str, dict[int, list[int]]]:
-        return {sink: self._below(f"{FOLLOWERS}/{sink}") for sink in self._tree.children(FOLLOWERS)}
+    def taken(self, damaged: list[str] | None = None) -> dict[str, dict[int, int]]:
+        """sink -> partition -> last entry that it has taken; `damaged` as in `seqs`."""
+        noted = self._found(damaged)
+        return {sink: {p: seqs[-1] for p, seqs in each.items()} for sink, each in noted.items()}
 
-    def _below(self, folder: str) -> dict[int, list[int]]:
+    def _found(self, damaged: list[str] | None) -> dict[str, dict[int, list[int]]]:
+        unreadable = passing_over(damaged)
+        return {
+            sink: self._below(f"{FOLLOWERS}/{sink}", unreadable) for sink in self._tree.children(FOLLOWERS)
+        }
+
+    def _below(self, folder: str, unreadable: Callable[[WalletError], object]) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
         for name in self._tree.children(folder):
             node = self._tree.get(f"{folder}/{name}")
             if node is None:
                 continue
             if not (name.isdecimal() and _note_match(node.data)):
-                raise Corruption(f"{folder}/{name} is not the seq of a partition: {node.data[:40]!r}")
+                path = f"{folder}/{name}"
+                unreadable(Corruption(f"{path} is not the seq of a partition: {node.data[:40]!r}"))
+                continue
             found[int(name)] = [int(seq) for seq in node.data.split(b" ")]
         return found
 

@@ -14,7 +14,9 @@ from typing import Final
 
 import msgspec
 
-from wallet_engine.routing.model import Trouble, Versions, check_name, decode
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.routing.model import Trouble, Versions, check_name
+from wallet_engine.routing.roster import passing_over, read_roster
 from wallet_engine.routing.tree import NodeExists, NodeMissing, Tree, Unsubscribe, VersionConflict
 
 FOLLOWING: Final = "/wallet/following"
@@ -60,16 +62,24 @@ class Following:
     def __repr__(self) -> str:
         return f"<Following {self._tree!r}>"
 
-    def sinks(self) -> dict[str, SinkState]:
-        """Every sink that a process follows for, or once did."""
-        return {name: self.sink(name) for name in self._tree.children(FOLLOWING)}
+    def sinks(self, damaged: list[str] | None = None) -> dict[str, SinkState]:
+        """Every sink that a process follows for, or once did; `damaged` as in `sink`."""
+        return {name: self.sink(name, damaged) for name in self._tree.children(FOLLOWING)}
 
-    def sink(self, sink: str) -> SinkState:
+    def sink(self, sink: str, damaged: list[str] | None = None) -> SinkState:
+        """One sink, without members and claims that cannot be read.
+
+        `damaged` gets a sentence about each of these, else the log does.
+        """
         folder = f"{FOLLOWING}/{check_name(sink, 'name of a sink')}"
-        members = {
-            name: decode(data, FollowerInfo, name) for name, data in self._below(f"{folder}/members").items()
-        }
-        claims = {int(group): data.decode() for group, data in self._below(f"{folder}/claims").items()}
+        unreadable = passing_over(damaged)
+        members = read_roster(self._tree, f"{folder}/members", FollowerInfo, unreadable)
+        claims: dict[int, str] = {}
+        for group, data in self._below(f"{folder}/claims").items():
+            if group.isdecimal():
+                claims[int(group)] = data.decode(errors="replace")
+            else:
+                unreadable(Corruption(f"{folder}/claims/{group} is not a group of partitions"))
         return SinkState(members, claims)
 
     def register(self, info: FollowerInfo) -> None:

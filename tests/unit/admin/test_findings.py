@@ -27,6 +27,7 @@ from wallet_engine.admin.tracing.open_groups import OpenGroup
 from wallet_engine.domain.groups import Record, Words
 from wallet_engine.domain.principals import checked
 from wallet_engine.engine.conditions import Condition
+from wallet_engine.recovery.refused import refusal_told
 from wallet_engine.redis_store.refusals import Obstacle
 from wallet_engine.redis_store.topology import NodeView
 from wallet_engine.routing.following import FollowerInfo
@@ -41,7 +42,7 @@ from wallet_engine.routing.model import (
 )
 
 TOMORROW = datetime.now(UTC) + timedelta(days=1)
-ONE, TWO, COPY = "h1:1", "h2:2", "h3:3"
+ONE, TWO, COPY, TWIN = "h1:1", "h2:2", "h3:3", "h7:7"
 KNOWN = ("one master 0-8191", "two master 8192-16383", "copy slave")
 SETTINGS = {
     "maxmemory-policy": "noeviction",
@@ -70,12 +71,13 @@ FOLLOWER = FollowerInfo("f", "history", "", 1, "h6")
 
 
 def healthy() -> Facts:
-    """Facts of two shards, one with a replica; two partitions, a journal copy, an API process."""
+    """Facts of two shards, each with a replica; two partitions, a journal copy, an API process."""
     one, two = primary(ONE, "one", range(8192)), primary(TWO, "two", range(8192, 16384))
     copy = NodeState(COPY, "", view(COPY, "copy", follows="one"), True, ONE, True, 50, 100)
+    twin = NodeState(TWIN, "", view(TWIN, "twin", follows="two"), True, TWO, True, 50, 100)
     shards = (
         ShardState(Shard("s1", (ONE, COPY)), one, (one, copy)),
-        ShardState(Shard("s2", (TWO,)), two, (two,)),
+        ShardState(Shard("s2", (TWO, TWIN)), two, (two, twin)),
     )
     journal = JournalState(JournalInfo("j1", "h4:4", "/j", 1, "h4"), {0: 5, 1: 5}, 0, ())
     service = ServiceInfo("api", "h5:5", 1)
@@ -132,6 +134,13 @@ def state(address: str, /, **changes: Any) -> Callable[[Facts], Facts]:
         return replace(facts, survey=replace(facts.survey, shards=tuple(shards)))
 
     return change
+
+
+def bare(facts: Facts) -> Facts:
+    """Without the replica of s2."""
+    one, two = facts.survey.shards
+    two = ShardState(Shard("s2", (TWO,)), two.primary, two.nodes[:1])
+    return replace(facts, survey=replace(facts.survey, shards=(one, two)))
 
 
 def status(**changes: Any) -> Callable[[Facts], Facts]:
@@ -207,6 +216,51 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
         ("layout", "warning", "the primary of s1 and all its replicas are on h1", "start a replica of s1"),
     ),
     (
+        "a shard without a replica",
+        bare,
+        ("layout", "warning", "s2 has no replica: while its primary is away", "with add-replica"),
+    ),
+    (
+        "a text that nobody can read",
+        others(damaged=("/wallet/services/x does not hold a ServiceInfo: …",)),
+        ("directory", "error", "/wallet/services/x does not hold a ServiceInfo", "from a backup"),
+    ),
+    (
+        "a partition that no copy can recover",
+        lambda facts: status(state="recovering")(
+            journal(
+                info=JournalInfo(
+                    *("j1", "h4:4", "/j", 1, "h4"),
+                    troubles=(Trouble(refusal_told(1, "entries 3 to 5 …"), 0),),
+                )
+            )(facts)
+        ),
+        (
+            *("partitions", "error"),
+            "takes no transfers: j1 says partition 1 is not recovered: entries 3 to 5 …",
+            "see the log of wallet-engine journal on h4",
+        ),
+    ),
+    (
+        "a partition that one copy cannot recover",
+        journal(
+            info=JournalInfo(
+                *("j1", "h4:4", "/j", 1, "h4"), troubles=(Trouble(refusal_told(1, "entries 3 to 5 …"), 0),)
+            )
+        ),
+        ("partitions", "warning", "is live, but j1 says partition 1 is not recovered", "see the log"),
+    ),
+    (
+        "no copy that archives",
+        surveyed(journals=()),
+        ("archive", "note", "not checked: no journal copy runs", "see journal"),
+    ),
+    (
+        "a copy that does not answer archives perhaps",
+        journal(durable=None),
+        ("archive", "note", "not checked: what journal copy j1, which does not answer, does", "see journal"),
+    ),
+    (
         "archive fails",
         journal(info=JournalInfo("j1", "h4:4", "/j", 1, "h4", troubles=(Trouble("5.wal: status 1", 0),))),
         ("archive", "warning", "copy j1, since 1970-01-01T00:00:00", "log of wallet-engine journal on h4"),
@@ -237,7 +291,7 @@ CASES: list[tuple[str, Callable[[Facts], Facts], tuple[str, str, str, str]]] = [
     ),
     (
         "no primary",
-        state(TWO, trouble="away"),
+        lambda facts: state(TWO, trouble="away")(bare(facts)),
         ("nodes", "error", "shard s2 has no primary", "start redis-server"),
     ),
     *(

@@ -23,6 +23,7 @@ from wallet_engine.admin.diagnosis import (
     followers,
     layout,
     mends,
+    partitions,
     payments,
     redis_findings,
 )
@@ -142,7 +143,7 @@ def test_a_mend_is_a_line_and_a_comment() -> None:
 
 
 MAKERS = ("by_hand", "in_turn", "program", "redis_cli", "take_slots", "wallet_admin", "wallet_engine")
-MODULES = (certificates, findings, followers, layout, payments, redis_findings)
+MODULES = (certificates, findings, followers, layout, partitions, payments, redis_findings)
 
 
 def test_the_cases_make_every_mend_that_there_is() -> None:

@@ -25,6 +25,7 @@ from wallet_engine.admin.survey import ShardState, Survey, shards_by_id, survey
 from wallet_engine.admin.tracing.open_entries import OpenEntry, find_open_entries
 from wallet_engine.admin.tracing.open_groups import OpenGroup, find_open_groups, seen_twice
 from wallet_engine.domain.addresses import join_address
+from wallet_engine.domain.errors import ConfigError, Corruption, text_of
 from wallet_engine.redis_store.greeting import hindrance_at
 from wallet_engine.redis_store.keys import PartitionKeys
 from wallet_engine.redis_store.refusals import Obstacle
@@ -125,11 +126,15 @@ class Facts:
     certificates: Sequence[Certificate] = ()
     #: Groups that were under way at the beginning, and still at the end.
     open_groups: Sequence[OpenGroup] = ()
+    #: A sentence about each node of the directory that cannot be read.
+    damaged: Sequence[str] = ()
 
 
 def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
     """Ask everything, and write an entry without effect to each partition. Raises the errors of the directory."""
     found, partition_map = survey(directory), directory.partition_map()
+    damaged = list(found.damaged)
+    directory.accepted.seqs(damaged)
     groups = find_open_groups(found)
     moves = {}
     for name in directory.tree.children(MOVES):
@@ -160,7 +165,7 @@ def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
         partitions,
         tuple(find_open_entries(found)),
         moves,
-        frozenset(directory.members().copies),
+        _counted(directory, damaged),
         {info.service_id: facts for info, facts in zip(found.services, readiness, strict=True)},
         _disk_free(found),
         probe_partitions(directory, partial(_primaries, found), [state.info for state in found.journals]),
@@ -168,14 +173,24 @@ def examine(directory: Directory, zookeeper_hosts: str | None) -> Facts:
         _followers(directory),
         certificates_of(found, (server.address for server in servers)),
         seen_twice(groups, find_open_groups(found)),
+        tuple(damaged),
     )
 
 
+def _counted(directory: Directory, damaged: list[str]) -> frozenset[str]:
+    """The journal copies that count; none if their list cannot be read."""
+    try:
+        return frozenset(directory.members().copies)
+    except (ConfigError, Corruption) as error:
+        damaged.append(text_of(error))
+        return frozenset()
+
+
 def _followers(directory: Directory) -> dict[str, list[FollowerInfo]]:
-    known: dict[str, list[FollowerInfo]] = {sink: [] for sink in directory.followers.seqs()}
+    known: dict[str, list[FollowerInfo]] = {sink: [] for sink in directory.followers.seqs([])}
     return known | {
         sink: list(state.members.values())
-        for sink, state in directory.following.sinks().items()
+        for sink, state in directory.following.sinks([]).items()  # the survey has named what cannot be read
         if state.members or sink in known
     }
 
@@ -238,7 +253,8 @@ def _holds(
         if slot_of(tag) in owned:
             with suppress(ResponseError):
                 state, epoch = client.hmget(PartitionKeys(tag).meta, ["state", "epoch"])
-                found[partition] = (str(state or "absent"), int(epoch or 0))
+                known = str(epoch or "")
+                found[partition] = (str(state or "absent"), int(known if known.isdecimal() else 0))
     return found
 
 
@@ -246,7 +262,7 @@ def _partition(client: redis.Redis, partition: int, count: int, fields_expire: b
     keys = PartitionKeys(tag_of(partition, count))
     owner, fault, clock = (str(value or "") for value in client.hmget(keys.meta, ["owner", "fault", "clock"]))
     now_ms = _ms(client.time())
-    ahead_ms = int(clock or 0) - now_ms
+    ahead_ms = int(clock if clock.isdecimal() else 0) - now_ms
     waiting = int(client.xlen(keys.journal)) - int(client.zcard(keys.open))
     names = keys_in_slot(client, slot_of(keys.tag))
     known = [name for name in names if is_engines(name, keys.tag)]

@@ -16,11 +16,13 @@ from wallet_engine.admin.diagnosis.followers import followers
 from wallet_engine.admin.diagnosis.holds import overdue
 from wallet_engine.admin.diagnosis.layout import layout
 from wallet_engine.admin.diagnosis.mends import Mend, by_hand, program, redis_cli, wallet_admin, wallet_engine
+from wallet_engine.admin.diagnosis.partitions import partitions, scripts
 from wallet_engine.admin.diagnosis.payments import payments
 from wallet_engine.admin.nodes import memory_text
 from wallet_engine.admin.tracing.open_groups import OpenGroup
 from wallet_engine.domain.addresses import split_address
 from wallet_engine.domain.times import time_text
+from wallet_engine.recovery.refused import refused_partition
 from wallet_engine.routing.model import JournalInfo
 
 #: Used part of a limit: from here a warning, and from here an error.
@@ -48,6 +50,15 @@ def _zookeeper(facts: Facts) -> Iterator[Finding]:
         what = f"ZooKeeper at {address} does not serve; {left} of {len(facts.zookeeper)} do"
         mend = by_hand(f"start ZooKeeper on {split_address(address)[0]} again, or see its log")
         yield Finding("zookeeper", bad, what, mend)
+
+
+def _directory(facts: Facts) -> Iterator[Finding]:
+    """everything in the directory can be read"""
+    for what in facts.damaged:
+        mend = by_hand(
+            "what needs it waits until it is written anew: by its process, or from a backup of the directory"
+        )
+        yield Finding("directory", "error", what, mend)
 
 
 def _settings(facts: Facts) -> Iterator[Finding]:
@@ -97,55 +108,6 @@ def _memory(facts: Facts) -> Iterator[Finding]:
                 more = redis_findings.more_memory(node.address, 2 * node.maxmemory_bytes)
                 severity = "error" if part > MEMORY_PART_MAX else "warning"
                 yield Finding("memory", severity, what, Mend(more, "or", (wallet_admin("rebalance"),)))
-
-
-def _partitions(facts: Facts) -> Iterator[Finding]:
-    """every partition is live, on its certified owner, under the epoch of the map"""
-    ids = {s.shard.name: s.primary.view.node_id for s in facts.survey.shards if s.primary and s.primary.view}
-    hosts = ", ".join(sorted({state.info.host for state in facts.survey.journals})) or "its host"
-    recovery = by_hand(
-        f"see the log of wallet-engine journal on {hosts}: it recovers by itself, or says why it cannot"
-    )
-    for status in facts.survey.partitions:
-        p = f"partition {status.partition} on {status.shard}"
-        if status.state == "unreachable" or (
-            status.state == "moving" and str(status.partition) in facts.moves
-        ):
-            continue  # `nodes` and `moves` report it
-        extra = facts.partitions.get(status.partition)
-        if status.state == "moving":
-            yield Finding("partitions", "error", f"{p} is frozen by a move that does not exist", recovery)
-        elif extra is not None and extra.fault:
-            what = f"{p} is stopped: its journal does not replay as recorded, or copies differ: {extra.fault}"
-            again = wallet_admin("rebuild", status.partition)
-            said = "RUNBOOKS.md, A partition is stopped; when the journal is right"
-            mend = Mend(wallet_admin("verify", "--offline"), said, (again,))
-            yield Finding("partitions", "error", what, mend)
-        elif status.state != "live":
-            yield Finding("partitions", "error", f"{p} is {status.state} and takes no transfers", recovery)
-        elif status.redis_epoch is not None and status.redis_epoch > status.epoch:
-            what = f"{p} is at epoch {status.redis_epoch}, the map at {status.epoch}: the map is an old one"
-            yield Finding(
-                "partitions", "error", what, Mend(redis_findings.written_anew(), "it raises the epochs")
-            )
-        elif status.redis_epoch != status.epoch:
-            what = f"{p} is at epoch {status.redis_epoch}, the map at {status.epoch}"
-            yield Finding("partitions", "error", what, recovery)
-        elif extra is not None and status.shard in ids and extra.owner != ids[status.shard]:
-            what = (
-                f"{p} was certified for node {extra.owner or 'nobody'}, and is served by {ids[status.shard]}"
-            )
-            yield Finding("partitions", "error", what, recovery)
-
-
-def _scripts(facts: Facts) -> Iterator[Finding]:
-    """the scripts are loaded on every primary"""
-    for node in facts.nodes.values():
-        if not node.scripts_loaded:
-            what = f"{node.address} lacks the engine's scripts: it restarted, or its cache was flushed"
-            said = "again: this run has asked the journal process to compare the node with the journal"
-            mend = Mend(wallet_admin("doctor"), said)
-            yield Finding("scripts", "error", what, mend)
 
 
 def _journals(facts: Facts) -> Iterator[Finding]:
@@ -215,11 +177,17 @@ def _start_copy(name: str, info: JournalInfo | None, replaceable: bool) -> Mend:
 
 def _beside(facts: Facts) -> Iterator[Finding]:
     """archiving, snapshots and disk space of the journal copies are in order"""
+    if not facts.survey.journals:
+        what = "not checked: no journal copy runs"
+        yield Finding("archive", "note", what, by_hand("start one: see journal"))
     for state in facts.survey.journals:
         info = state.info
+        if state.durable is None:
+            what = f"not checked: what journal copy {info.journal_id}, which does not answer, does beside payments"
+            yield Finding("archive", "note", what, by_hand("see journal"))
         for trouble in info.troubles:
-            if trouble.what.startswith("certificates "):
-                continue  # `certificates` reports it
+            if trouble.what.startswith("certificates ") or refused_partition(trouble.what) is not None:
+                continue  # `certificates` and `partitions` report these
             what = f"journal copy {info.journal_id}, since {time_text(trouble.since_ms)}: {trouble.what}"
             mend = by_hand(f"see the log of wallet-engine journal on {info.host}; it tries again by itself")
             if trouble.what.startswith(("disk:", "prune:")):
@@ -383,6 +351,7 @@ def _certificates(facts: Facts) -> Iterator[Finding]:
 #: In the order of the report: a check can only be well if those above it are.
 CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
     "zookeeper": _zookeeper,
+    "directory": _directory,
     "map": _map,
     "nodes": redis_findings.nodes,
     "layout": layout,
@@ -391,8 +360,8 @@ CHECKS: Final[Mapping[str, Callable[[Facts], Iterator[Finding]]]] = {
     "memory": _memory,
     "clocks": _clocks,
     "slots": redis_findings.slots,
-    "scripts": _scripts,
-    "partitions": _partitions,
+    "scripts": scripts,
+    "partitions": partitions,
     "keys": redis_findings.keys,
     "expiry": redis_findings.expiry,
     "journal": _journals,

@@ -57,6 +57,12 @@ def _replicas(state: ShardState) -> Iterator[Finding]:
         return
     host = host_of(state.primary.address)
     replicas = [node.address for node in state.nodes if node is not state.primary]
+    if not replicas:
+        what = (
+            f"{state.shard.name} has no replica: while its primary is away, its partitions take no transfers"
+        )
+        mend = by_hand("start a Redis node on another host, and give it to the shard with add-replica")
+        yield Finding("layout", "warning", what, mend)
     if replicas and all(host_of(address) == host for address in replicas):
         what = f"the primary of {state.shard.name} and all its replicas are on {host}: they go together"
         mend = by_hand(

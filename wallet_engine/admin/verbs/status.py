@@ -167,6 +167,7 @@ def warnings_of(found: Survey) -> list[str]:
         if journal.silent_partitions:
             silent = ranges_text(list(journal.silent_partitions))
             said.append(f"journal {journal.info.journal_id} gives no receipts in partitions {silent}")
+    said += found.damaged
     if len(found.by_versions()) > 1:
         said.append(f"{VERSIONS_DIFFER}: see the runbook Upgrade")
     if not found.services:
