@@ -286,7 +286,7 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
         **kwargs: P.kwargs,
     ) -> None:
         dry_run = bool(kwargs.pop("dry_run", False))
-        try:
+        with failures_told(json):
             login.use_flags(kwargs)
             zookeeper_tls.use_flags(kwargs)
             peer_tls.use_flags(kwargs, PeerRole.ADMIN)
@@ -296,9 +296,17 @@ def _with_session(verb: Callable[Concatenate[Session, P], None]) -> Callable[...
                 *(zookeeper, map_file, json, yes, credentials, dry_run, key_file, api_ca, by_environment)
             )
             verb(session, *args, **kwargs)
-        except WalletError as error:
-            if json:
-                click.echo(msgspec.json.encode({"error": " ".join(str(error).split())}))
-            raise
 
     return command
+
+
+@contextmanager
+def failures_told(json: bool) -> Iterator[None]:
+    """With `json`, print a failure or a question that was not answered yes as a document too: `{"error": "…"}`."""
+    try:
+        yield
+    except (WalletError, click.Abort) as error:
+        if json:
+            said = "not confirmed; --yes asks no question" if isinstance(error, click.Abort) else str(error)
+            click.echo(msgspec.json.encode({"error": " ".join(said.split())}))
+        raise

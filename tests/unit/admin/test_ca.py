@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from unit.admin.made import admin, answer, refusal
 
+from wallet_engine.admin.cli import main
 from wallet_engine.domain.principals import PeerRole, principal_of
 
 
@@ -172,3 +174,24 @@ def test_what_is_revoked_is_on_the_list_and_the_next_one_is_good(ca: Path) -> No
     ]
     answer("ca", "revoke", "--cert", other, "--ca", ca, "--yes")
     assert [row["revoked"] for row in answer("ca", "list", "--ca", ca)["issued"]] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("words", "typed", "said"),
+    [
+        (("show", "nowhere"), "", "cannot read nowhere"),
+        (("list", "--ca", "nowhere"), "", "no authority in nowhere"),
+        (("issue", "key", "x", "--ca", "nowhere"), "", "no authority in nowhere"),
+        (("revoke", "key", "k1"), "n\n", "not confirmed"),
+        (("revoke", "key", "k1"), "", "not confirmed"),
+    ],
+)
+def test_with_json_a_failure_is_a_document_too(
+    ca: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], typed: str, said: str
+) -> None:
+    """The verbs of `ca` printed none, and no verb did when its question was answered no."""
+    issued(ca, "key", "k1")
+    monkeypatch.setenv("WALLET_CA", str(ca))
+    result = CliRunner().invoke(main, ["ca", *words, "--json"], input=typed)
+    assert (result.exit_code, list(json.loads(result.stdout))) == (1, ["error"])
+    assert said in json.loads(result.stdout)["error"]

@@ -1,5 +1,7 @@
 """`wallet-admin ca init | issue | list | revoke | show`: certificates by which our processes identify each other."""
 
+import functools
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from wallet_engine.admin.session import failures_told
 from wallet_engine.domain.errors import ConfigError, WrongUsage
 from wallet_engine.domain.paths import path_text
 from wallet_engine.domain.principals import PeerRole, checked
@@ -23,7 +26,17 @@ from wallet_engine.telemetry.flags import VerbGroup
 
 _NAME_DEFAULT = "wallet engine"
 
-_json_option = click.option("--json", is_flag=True, help="Print exactly one JSON document.")
+
+def _json_option(command: Callable[..., None]) -> Callable[..., None]:
+    @click.option("--json", is_flag=True, help="Print exactly one JSON document.")
+    @functools.wraps(command)
+    def telling(*args: Any, json: bool, **kwargs: Any) -> None:
+        with failures_told(json):
+            command(*args, json=json, **kwargs)
+
+    return telling
+
+
 _folder = click.Path(path_type=Path, file_okay=False)
 
 
