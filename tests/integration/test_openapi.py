@@ -34,7 +34,11 @@ TRIED_APART = "^/v1/(events|webhooks)"
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
     started = DevCluster(
-        tmp_path_factory.mktemp("openapi") / "dev", partitions=PARTITIONS, embedded=True, extra=("--history",)
+        tmp_path_factory.mktemp("openapi") / "dev",
+        partitions=PARTITIONS,
+        embedded=True,
+        extra=("--history",),
+        environ={"PGSSLMODE": "verify-full"},  # of another database; that of `dev` has no TLS
     )
     try:
         yield started.start()

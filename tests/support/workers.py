@@ -45,6 +45,15 @@ FIRST = (*PIECES, "tests/simulation/", "tests/integration/", "tests/faults/")
 TOGETHER = ("tests/lua/",)
 LEFT_S_MAX = 10.0
 
+# What a person has set for a cluster, a database or a proxy of theirs, as README tells them, is not for these tests.
+for name in [*os.environ]:
+    if (
+        name.startswith(("WALLET_", "PG", "OTEL_"))
+        or name.lower().endswith("_proxy")
+        or name in ("FORCE_COLOR", "NO_COLOR", "COLUMNS")
+    ):
+        del os.environ[name]
+
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # gw0, gw1 …
 if WORKER:
     # Each worker has its own ports: no other worker takes the port of a process that is being restarted.

@@ -1,5 +1,7 @@
 """The command `wallet-engine dev`."""
 
+import os
+from collections.abc import MutableMapping
 from pathlib import Path
 
 import click
@@ -122,6 +124,7 @@ def dev(
     else:
         share_cores()
     raise_limit()
+    _pass_over_other_databases(os.environ)
     wishes = Wishes(shards, replicas, partitions, embedded, journals, stream_entries_max)
     journal_flags = [f"--segment-bytes={segment_bytes}", f"--snapshot-bytes={snapshot_bytes}"]
     if archive_command:
@@ -149,3 +152,9 @@ def dev(
             {"RESTORE_COMMAND": restore_command} if restore_command else {},
         )
     ).run()
+
+
+def _pass_over_other_databases(environ: MutableMapping[str, str]) -> None:
+    """Remove the variables of PostgreSQL's clients: they are for a database of the user's, this one is ours."""
+    for name in [name for name in environ if name.startswith("PG")]:
+        del environ[name]

@@ -98,7 +98,8 @@ async def connect(url: str, name: str, more: Mapping[str, str] = MappingProxyTyp
             )
         except ValueError as error:
             raise ConfigError(
-                f"--database is no URL such as postgresql://user@host/database: {error}"
+                "--database, with PGSSLMODE and the like in the environment, is not what PostgreSQL's clients "
+                f"know, such as postgresql://user@host/database: {error}"
             ) from None
         version = connection.get_server_version()
         if version.major < VERSION_MIN:
