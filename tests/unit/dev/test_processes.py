@@ -1,5 +1,6 @@
 """Ports, child processes, orphans, the files that `dev` writes, and restarts."""
 
+import functools
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +59,14 @@ def child(tmp_path: Path) -> Iterator[Child]:
     child.kill()
 
 
+@pytest.fixture
+def claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of claims of this test's own: another run on this machine may hold the same ports till it ends."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(ports, "_book", functools.cache(ports._book.__wrapped__))
+
+
 class TestPorts:
     def test_a_listening_port_is_not_free(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -78,6 +88,7 @@ class TestPorts:
         assert len(set(given)) == 20
         assert all(port >= ports.PORT_MIN and port + ports.BUS_OFFSET < 32_768 for port in given)
 
+    @pytest.mark.usefixtures("claims")
     def test_only_ports_of_the_range_that_was_set_and_none_reserved(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -103,6 +114,7 @@ class TestPorts:
         with pytest.raises(ConfigError, match="port 70000 is above 65535: give another WALLET_METRICS_PORT"):
             claim_ports(options, 1, {"WALLET_METRICS_PORT": "70000"})
 
+    @pytest.mark.usefixtures("claims")
     def test_what_another_process_was_given_is_not_given_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Until that process ends, even while nothing listens on the port."""
         code = "from wallet_engine.dev import ports; print(ports.free_port(), flush=True); input()"
