@@ -15,7 +15,7 @@ from support.databases import asked, rows_of
 from unit.recovery.random_journal import RandomJournal
 
 from wallet_engine.admin.proof import history as proof
-from wallet_engine.admin.proof.history import HistoryVerdict, compare, read_rows
+from wallet_engine.admin.proof.history import read_rows
 from wallet_engine.app.webhooks import guarded_events
 from wallet_engine.domain.columns import pack
 from wallet_engine.domain.entry import RULES, EntryHeader, parse_header
@@ -49,7 +49,6 @@ from wallet_engine.history.originals import Originals
 from wallet_engine.history.pieces import PIECE_MAX
 from wallet_engine.history.reader import Behind, HistoryReader, Page
 from wallet_engine.history.sink import HistorySink
-from wallet_engine.journal import JournalWriter
 from wallet_engine.journal.feed import DirectoryFeed, FeedEntry, partitions_from_start
 from wallet_engine.routing.homes import Homes
 from wallet_engine.service.policy import ANYONE
@@ -1076,41 +1075,6 @@ def test_g14_the_past_of_detached_months_is_not_told(url: str, account: str) -> 
             all_told(ask, times[2] - 1)
     assert asyncio.run(told(url, lambda history: opening(history, None))) == balance[0]
     assert all_told(opening, times[3] + 1) == balance[1:]
-
-
-def test_verify_names_the_months_that_are_detached_and_compares_the_others(url: str, tmp_path: Path) -> None:
-    """As soon as a month was detached, as the runbook says, each account of that month was a difference."""
-    chains = Chains()
-    entries = [
-        chains.add(0, f"o - {HERE} - 0 USD", f"t {T[0]} @bank {HERE} 500 USD"),
-        chains.add(1, f"o - {THERE} - 0 USD"),
-        chains.add(0, f"d {T[1]} {HERE} {THERE} 100 USD"),
-        chains.add(1, f"c 0.2 {THERE} 0 100 USD"),
-    ]
-    chains.ahead_ms += Counter({0: 31 * 86_400_000, 1: 31 * 86_400_000})
-    entries.append(chains.add(0, f"t {T[2]} {HERE} @fees 10 USD", f"d {T[3]} {HERE} {THERE} 5 USD"))
-    run(url, entries)
-    writer = JournalWriter(tmp_path / "journal", "j1")
-    for entry in entries:
-        writer.append(entry.partition, entry.payload, entry.header)
-    writer.sync()
-    writer.close()
-
-    def verified() -> HistoryVerdict:
-        return compare(asyncio.run(read_rows(url)), tmp_path / "journal")
-
-    assert verified() == HistoryVerdict(4, 4, ())
-    months = rows_of(url, "SELECT DISTINCT to_char(at, 'YYYY_MM') AS month FROM postings ORDER BY 1")
-    detached = [f"{table}_{months[0]['month']}" for table in ("postings", "transfers")]
-    for name in detached:
-        asked(url, lambda c, name=name: c.execute(f"ALTER TABLE {name[:-8]} DETACH PARTITION {name}"))
-    month = months[0]["month"].replace("_", "-")
-    assert verified() == HistoryVerdict(2, 2, (), left_out=(f"postings {month}", f"transfers {month}"))
-    asked(url, lambda c: c.execute("UPDATE postings SET balance = balance + 1 WHERE account = $1", HERE))
-    asked(url, lambda c: c.execute("UPDATE transfers SET amount = amount + 1 WHERE receiver = $1", THERE))
-    said = verified().differences
-    assert [HERE in said[0], "transfer pending in USD of partition 0" in said[1]] == [True, True]
-    assert len(said) == 2
 
 
 def test_g9_who_reads_for_long_does_not_keep_a_new_month_from_being_written(url: str) -> None:

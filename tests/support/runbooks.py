@@ -37,6 +37,7 @@ _SLOTS: Final = (
     "integration/test_admin_doctor.py::test_slots_moved_behind_the_maps_back_stop_their_partitions_only"
 )
 _PAST: Final = "integration/test_history.py::test_verify_names_what_differs_and_rebuild_mends_it"
+_DETACHED: Final = "integration/test_history_detach.py::test_who_has_moved_in_detached_months_alone_goes_on"
 _SAID: Final = "faults/test_minted.py::test_the_others_pay_and_doctor_and_verify_say_what_is"
 _ACCEPTED: Final = "faults/test_minted.py::test_what_is_accepted_serves_again_and_stays_so"
 _CUT: Final = "faults/test_minted.py::test_what_cannot_be_replayed_is_cut_and_the_partition_serves"
@@ -113,6 +114,7 @@ WALKED_BY: Final = {
         "wallet-admin history status": _PAST,
         "wallet-admin history verify": _PAST,
         "wallet-admin history rebuild": _PAST,
+        "wallet-admin history detach": _DETACHED,
     },
     "An entry that nobody may have written": {
         "wallet-admin doctor": _SAID,

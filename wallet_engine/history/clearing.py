@@ -6,9 +6,15 @@ from contextlib import suppress
 from typing import Any, Final
 
 from wallet_engine.domain.entry import ZERO_NONCE
-from wallet_engine.domain.errors import Outage
+from wallet_engine.domain.errors import ConfigError, Outage
 from wallet_engine.history import session
-from wallet_engine.history.database import NO_WRITES, HistoryUnavailable, as_outage, connected
+from wallet_engine.history.database import (
+    NO_WRITES,
+    HistoryUnavailable,
+    as_outage,
+    attached_months,
+    connected,
+)
 from wallet_engine.history.sink import SINK
 from wallet_engine.history.stalled import end_stalled, holders
 
@@ -50,6 +56,25 @@ async def clear(connection: Any, partitions: Collection[int]) -> None:
         await connection.execute(_SET_BACK, chosen)
         for table in _TABLES:
             await connection.execute(f"DELETE FROM {table} WHERE partition = ANY($1)", chosen)
+
+
+async def check_whole(connection: Any, partitions: Collection[int]) -> None:
+    """Raises `ConfigError` when months are gone of which other partitions than these had rows.
+
+    What the others received from these partitions then, and sent to them, would wait for its other side for ever.
+    """
+    others = "SELECT EXISTS (SELECT FROM positions WHERE sink = $1 AND seq > 0 AND partition <> ALL($2))"
+    if not await connection.fetchval(others, SINK, list(partitions)):
+        return
+    opened_at = await connection.fetchval("SELECT min(opened_at) FROM accounts")
+    oldest = min(
+        (month for table, month in await attached_months(connection) if table == "postings"), default=""
+    )
+    if opened_at is not None and f"{opened_at:%Y-%m}" < oldest:
+        raise ConfigError(
+            f"months before {oldest} were detached, and some partitions alone cannot be joined with the others in "
+            "them: attach these months, or rebuild all partitions"
+        )
 
 
 async def clear_telling(

@@ -26,6 +26,18 @@ _LOCK: Final = 0x77616C6C6574
 #: other.
 WRITES: Final = f"SELECT pg_advisory_xact_lock_shared({_LOCK + 1})"
 NO_WRITES: Final = f"SELECT pg_advisory_xact_lock({_LOCK + 1})"
+#: For the one transaction that detaches a month; false in a second one.
+DETACHES: Final = f"SELECT pg_try_advisory_xact_lock({_LOCK + 2})"
+#: First in a transaction that reads one snapshot of months: none is detached after it, whose carried balances it lacks.
+ATTACHED_AS_SEEN: Final = "LOCK TABLE ONLY postings, ONLY transfers IN ACCESS SHARE MODE"
+#: Each table of a month that is attached, and where the month begins.
+_ATTACHED: Final = """
+SELECT parent.relname, substring(pg_get_expr(month.relpartbound, month.oid) FROM '[0-9]{4}-[0-9]{2}')
+FROM pg_inherits AS i
+JOIN pg_class AS parent ON parent.oid = i.inhparent
+JOIN pg_class AS month ON month.oid = i.inhrelid
+WHERE parent.relnamespace = to_regnamespace($1) AND parent.relname = ANY($2)
+"""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _migration_match = re.compile(r"([0-9]{4})\.sql\Z").match
 
@@ -184,6 +196,11 @@ async def migrate(connection: Any) -> tuple[int, int]:
         for month in range(MONTHS_AHEAD + 1):
             await _make_month(connection, *_months_after(today.year, today.month, month))
     return before, now
+
+
+async def attached_months(connection: Any) -> set[tuple[str, str]]:
+    """(table, month such as 2026-11) of all months that are attached."""
+    return {(row[0], row[1]) for row in await connection.fetch(_ATTACHED, SCHEMA, list(MONTHLY))}
 
 
 async def check_none_detached(connection: Any) -> None:

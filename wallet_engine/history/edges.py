@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from wallet_engine.domain.ids import is_system
 from wallet_engine.history.database import time_of
+from wallet_engine.history.facts import CARRIED
 from wallet_engine.history.sink import SINK
 
 #: The order of an account's postings; within a partition it is the order in which they happened.
@@ -32,18 +33,26 @@ async def opening_of(connection: Any, account: str, currency: str, from_ms: int 
     If months before it were detached, its first posting tells what was before that. Raises `NotKept` if the period
     begins in them.
     """
+
+    def tells(row: Any) -> bool:
+        return from_ms is None or (row["type"] == CARRIED and row["at"] == start)
+
     start = _BEGINNING if from_ms is None else time_of(from_ms)
     before = [] if from_ms is None else await edge_postings(connection, account, currency, start, "<")
     if before and not is_system(account):
         return int(before[0]["balance"])
-    if from_ms is not None and not before and await _was_open(connection, account, currency, start, "<"):
-        raise NotKept
     known = {row["partition"] for row in before}
-    first = await edge_postings(connection, account, currency, start, ">=")
-    base = sum(row["balance"] - row["delta"] for row in first if row["partition"] not in known)
-    if base and from_ms is not None:
+    later = await edge_postings(connection, account, currency, start, ">=")
+    first = [row for row in later if row["partition"] not in known]
+    if any(_had_past(row) and not tells(row) for row in first):
         raise NotKept
-    return int(base + sum(row["balance"] for row in before))
+    if (
+        not before
+        and not any(map(tells, first))
+        and await _was_open(connection, account, currency, start, "<")
+    ):
+        raise NotKept
+    return int(sum(row["balance"] - row["delta"] for row in first) + sum(row["balance"] for row in before))
 
 
 async def last_postings(connection: Any, account: str, currency: str, at: datetime) -> list[Any]:
@@ -52,11 +61,16 @@ async def last_postings(connection: Any, account: str, currency: str, at: dateti
     if is_system(account):
         known = {row["partition"] for row in rows}
         later = await edge_postings(connection, account, currency, at, ">=")
-        if any(row["balance"] != row["delta"] for row in later if row["partition"] not in known):
+        if any(_had_past(row) for row in later if row["partition"] not in known):
             raise NotKept
     elif not rows and await _was_open(connection, account, currency, at, "<="):
         raise NotKept
     return rows
+
+
+def _had_past(first: Any) -> bool:
+    """Whether there were rows before the first one that is there."""
+    return bool(first["type"] == CARRIED or first["balance"] != first["delta"])
 
 
 async def _was_open(connection: Any, account: str, currency: str, at: datetime, sign: str) -> bool:

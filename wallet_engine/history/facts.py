@@ -25,6 +25,8 @@ TYPES: Final = (TRANSFER, CAPTURE, REFUND, GROUP, DEPOSIT, WITHDRAWAL, CLAWBACK)
 OPENED: Final = "opened"
 HELD: Final = "held"
 REVERSAL: Final = "reversal"
+#: The copy of an account's last posting in a detached month, at the beginning of the next month (`detaching.py`).
+CARRIED: Final = "carried"
 
 
 class Origin(NamedTuple):

@@ -12,6 +12,7 @@ from uuid import UUID
 from wallet_engine.domain.errors import InvalidInput, Outage
 from wallet_engine.domain.ids import TRANSIT, is_system
 from wallet_engine.history.database import (
+    ATTACHED_AS_SEEN,
     as_outage,
     check_version,
     ms_of,
@@ -215,6 +216,7 @@ class HistoryReader:
             self.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
+            await connection.execute(ATTACHED_AS_SEEN)
             as_of = await self._as_of(connection, account)
             if not await _known(connection, account, currency):
                 yield None

@@ -5,6 +5,7 @@ waits for the client's data, and none of its timeouts ends that: a process that 
 lost its power, would keep all others waiting for hours.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 #: The names of sessions that write rows of several partitions, or deliveries.
@@ -24,6 +25,13 @@ _HOLDERS: Final = """
 SELECT pid, application_name, coalesce(host(client_addr), 'this machine') AS host,
     coalesce(extract(epoch FROM clock_timestamp() - xact_start)::integer, 0) AS age_s
 FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids($1)) ORDER BY pid
+"""
+_USERS: Final = """
+SELECT DISTINCT pid, application_name, coalesce(host(client_addr), 'this machine') AS host,
+    coalesce(extract(epoch FROM clock_timestamp() - xact_start)::integer, 0) AS age_s
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE granted AND relation IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS name) AND pid <> pg_backend_pid()
+ORDER BY age_s DESC, pid LIMIT 5
 """
 
 
@@ -54,3 +62,8 @@ async def end_stalled(
 async def holders(connection: Any, pid: int) -> list[Holder]:
     """The sessions that the server's process `pid` waits for."""
     return [Holder(*row) for row in await connection.fetch(_HOLDERS, pid)]
+
+
+async def users_of(connection: Any, tables: Sequence[str]) -> list[Holder]:
+    """Other sessions in whose transactions these tables are locked, also by reading; the oldest five."""
+    return [Holder(*row) for row in await connection.fetch(_USERS, tables)]

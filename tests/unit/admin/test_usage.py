@@ -93,6 +93,10 @@ MALFORMED: dict[str, tuple[tuple[str, ...], ...]] = {
     "wallet-admin switchover": (("s1", "--to", "nowhere"),),
     "wallet-admin add-replica": (("s1", "nowhere"),),
     "wallet-admin replace-node": (("nowhere", "h:1"), ("h:1", "nowhere")),
+    "wallet-admin history detach": (
+        ("--database", "mysql://h/d", "2025-01"),
+        ("--database", "postgresql://h/d", "2025-13"),
+    ),
     "wallet-admin history migrate": (("--database", "mysql://h/d"), ()),
     "wallet-admin history rebuild": (("--database", "mysql://h/d"), ("abc",)),
     "wallet-admin history status": (("--database", "mysql://h/d"),),

@@ -2,7 +2,7 @@
 
 The journal is folded twice, up to the seqs of the history: the oracle gives the balances of accounts, the light fold
 gives the rows that must exist. The history is read in one snapshot. Rows of months whose tables are detached are not
-compared, and the months are named.
+compared, and the months are named; the balance of every account is compared, because it was carried.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from wallet_engine.domain.entry import Entry
 from wallet_engine.domain.errors import ConfigError
 from wallet_engine.domain.ids import TRANSIT
 from wallet_engine.history.book import Book
-from wallet_engine.history.database import SCHEMA, check_version, connected
+from wallet_engine.history.database import ATTACHED_AS_SEEN, attached_months, check_version, connected
 from wallet_engine.history.facts import PENDING, Facts, Origin
 from wallet_engine.history.fold import fold
 from wallet_engine.history.sink import SINK
@@ -43,7 +43,7 @@ TransfersOf = tuple[int, str, str, str]
 _ACCOUNTS: Final = """
 SELECT DISTINCT ON (account, currency, partition)
     partition, account, currency, balance, held, pending,
-    count(*) OVER each AS postings, (sum(delta) OVER each)::bigint AS delta
+    count(*) FILTER (WHERE type <> 'carried') OVER each AS postings, (sum(delta) OVER each)::bigint AS delta
 FROM postings
 WINDOW each AS (PARTITION BY account, currency, partition)
 ORDER BY account, currency, partition, at DESC, seq DESC, idx DESC, sub DESC
@@ -55,14 +55,6 @@ SELECT t.partition, t.type, CASE WHEN e.seq IS NULL THEN t.status ELSE 'success'
 FROM transfers AS t LEFT JOIN early_credits AS e
     ON e.origin_partition = t.partition AND e.origin_seq = t.seq AND e.origin_idx = t.idx AND t.leg = 0
 GROUP BY 1, 2, 3, 4
-"""
-#: Each table that is a month's, and where the month begins.
-_MONTHS: Final = """
-SELECT parent.relname, substring(pg_get_expr(month.relpartbound, month.oid) FROM '[0-9]{4}-[0-9]{2}')
-FROM pg_inherits AS i
-JOIN pg_class AS parent ON parent.oid = i.inhparent
-JOIN pg_class AS month ON month.oid = i.inhrelid
-WHERE parent.relnamespace = to_regnamespace($1) AND parent.relname IN ('postings', 'transfers')
 """
 _APART: Final = """
 SELECT e.partition, e.seq, e.idx FROM transfers AS t JOIN early_credits AS e
@@ -113,9 +105,10 @@ async def read_rows(url: str) -> Rows:
     async with connected(url, "wallet-admin history verify") as connection:
         await check_version(connection)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
+            await connection.execute(ATTACHED_AS_SEEN)
             positions = await connection.fetch("SELECT * FROM positions WHERE sink = $1", SINK)
             rows.positions = {row["partition"]: row["seq"] for row in positions}
-            rows.months = {(row[0], row[1]) for row in await connection.fetch(_MONTHS, SCHEMA)}
+            rows.months = await attached_months(connection)
             cursor = await connection.cursor(_ACCOUNTS)
             while found := await cursor.fetch(_FETCH):
                 for partition, account, currency, *amounts in found:
@@ -154,6 +147,12 @@ def compare(rows: Rows, directory: Path, progress: Progress | None = None) -> Hi
         differences.append(
             f"{rows.apart} transfers are pending, and their credits are here: no follower joins them"
         )
+    lost = sum(account not in rows.accounts and not each[3] for account, each in expected.accounts.items())
+    if lost:
+        differences.append(
+            f"{lost} accounts moved in detached months alone, and their balances were not carried: while the tables of "
+            "these months are there, wallet-admin history detach MONTH does it"
+        )
     differences += _named("account", expected.accounts, rows.accounts, _account_text)
     differences += _named("transfers", expected.transfers, rows.transfers, _transfers_text)
     count = sum(count for count, _ in rows.transfers.values())
@@ -186,9 +185,8 @@ def _expected(
                 key = (partition, account, currency)
                 held, pending = (b.get(currency, {}).get(account, 0) for b in (state.held, state.pending))
                 balance = available + held
-                if light.postings[key] or key not in light.detached:
-                    changed = balance - light.detached.get(key, 0)
-                    rows.accounts[key] = (balance, held, pending, light.postings[key], changed)
+                changed = balance - light.detached[key]
+                rows.accounts[key] = (balance, held, pending, light.postings[key], changed)
     for origin, (of, amount) in light.begun.items():
         light.count(light.ended(origin, of), amount)
     rows.transfers = {key: (count, light.amounts[key]) for key, count in light.transfers.items()}
@@ -205,7 +203,7 @@ class _Light:
         self.left_out: set[tuple[str, str]] = set()
         self.postings: Counter[AccountAt] = Counter()
         #: Sum of the changes that are in detached months.
-        self.detached: dict[AccountAt, int] = {}
+        self.detached: Counter[AccountAt] = Counter()
         self.transfers: Counter[TransfersOf] = Counter()
         self.amounts: Counter[TransfersOf] = Counter()
         #: Transfers that their first entry left pending; and the status of each end seen before it.
@@ -229,7 +227,7 @@ class _Light:
             if is_there:
                 self.postings[account] += 1
             else:
-                self.detached[account] = self.detached.get(account, 0) + posting.delta
+                self.detached[account] += posting.delta
         is_there = self._is_there("transfers", entry.header.time_ms, facts.transfers)
         for transfer in facts.transfers if is_there else ():
             key = (partition, transfer.type, transfer.status, transfer.currency)

@@ -1,4 +1,4 @@
-"""`wallet-admin history migrate | verify | rebuild | status`: the history store in PostgreSQL."""
+"""`wallet-admin history migrate | verify | rebuild | detach | status`: the history store in PostgreSQL."""
 
 import asyncio
 import sys
@@ -21,7 +21,7 @@ from wallet_engine.admin.session import (
 )
 from wallet_engine.domain.errors import ConfigError, WalletError, WrongUsage, text_of
 from wallet_engine.domain.times import time_text
-from wallet_engine.history.clearing import clear_telling
+from wallet_engine.history.clearing import check_whole, clear_telling
 from wallet_engine.history.database import (
     check_none_detached,
     check_version,
@@ -30,6 +30,7 @@ from wallet_engine.history.database import (
     ms_of,
     version_of,
 )
+from wallet_engine.history.detaching import Detached, Month, detach, parse_month
 from wallet_engine.history.sink import SINK
 from wallet_engine.routing.directory import Directory
 from wallet_engine.telemetry.flags import VerbGroup, database_option
@@ -50,6 +51,7 @@ def history() -> None:
       wallet-admin history migrate
       wallet-admin --zookeeper zk1:2181 history verify --json
       wallet-admin --zookeeper zk1:2181 history rebuild 3 17
+      wallet-admin --zookeeper zk1:2181 history detach 2025-01
     """
 
 
@@ -157,7 +159,7 @@ def rebuild(session: Session, database: str | None, wait: bool, partitions: tupl
 
     It waits for transactions that are writing, and names them. A follower's that stands still for half a minute (its
     process was stopped, its machine is gone) is ended; another one that lasts for two minutes ends the rebuild, which
-    then deletes nothing.
+    then deletes nothing. After months were detached, only all partitions can be rebuilt: the months come back.
     """
     url, warn = _needed(database), _Warner()
     with session.directory() as directory:
@@ -238,6 +240,7 @@ async def _clear(url: str, partitions: Collection[int], warn: _Warner) -> dict[i
     async with connected(url, "wallet-admin history rebuild") as connection:
         await check_version(connection)
         await check_none_detached(connection)
+        await check_whole(connection, partitions)
         before = await _seqs(connection, partitions)
         await clear_telling(connection, partitions, url, lambda said: warn(said, ""))
         return before
@@ -261,6 +264,49 @@ async def _seqs(connection: Any, partitions: Collection[int]) -> dict[int, int]:
         *(SINK, list(partitions)),
     )
     return {row["partition"]: row["seq"] for row in rows}
+
+
+@history.command("detach")
+@changing_command
+@database_option
+@click.argument("month")
+def detach_(session: Session, database: str | None, month: str) -> None:
+    """Detach the tables of an old MONTH, such as 2025-01, and carry its balances into the next one.
+
+    The oldest month goes first. The detached tables stay in the schema until you dump and drop them. The month must be
+    over for a day in all partitions of the history, and its transfers must have ended. May be repeated: of a month that
+    was detached by hand, and still stands there, it carries the balances.
+
+    It waits for readers of the tables, and names them, for up to 15 minutes; then nothing is changed.
+    """
+    url, chosen = _needed(database), parse_month(month)
+    with session.directory() as directory:
+        count = directory.config().partitions
+        what = f"detach {chosen} from the history, and carry its balances into the next month"
+        plan = Plan(what, {"month": str(chosen)}, lambda console: console.print(what))
+        if not session.agreed(plan):
+            return
+        with session.change(directory, plan):
+            done = asyncio.run(_detach(url, chosen, count))
+    document = {
+        "month": str(chosen),
+        "carried": done.carried,
+        "detached": done.detached,
+        "standing": done.standing,
+    }
+    session.answer(document, lambda console: _show_detached(console, chosen, done))
+
+
+async def _detach(url: str, month: Month, partitions: int) -> Detached:
+    console = plain_console(stderr=True)
+    async with connected(url, "wallet-admin history detach") as connection:
+        return await detach(connection, month, partitions, lambda said: console.print(said, soft_wrap=True))
+
+
+def _show_detached(console: Console, month: Month, done: Detached) -> None:
+    said = f"detached {', '.join(done.detached)}" if done.detached else "it was detached before"
+    console.print(f"{month}: {said}; {done.carried:,} balances were carried", soft_wrap=True)
+    console.print(f"dump them, and drop them: {', '.join(done.standing)}", soft_wrap=True)
 
 
 @history.command()
