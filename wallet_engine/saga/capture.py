@@ -46,8 +46,7 @@ class Capture(PatientTransfer):
             self.told = batch.detail(idx)
         if self.stage == FINISH:
             if outcome in (APPLIED, REPEATED):
-                if self.call.positions is not None:
-                    self.call.positions[batch.partition] = batch.entry
+                self._note(batch)
                 self._settled()
                 self._finish(APPLIED)
             else:  # no room for what remains: the sweeper tries again

@@ -33,9 +33,15 @@ class PatientTransfer(Transfer):
         if outcome == REPEATED and self.stage in (LOCAL, DEBIT):
             remembered, _, opened = batch.detail(idx)
             if remembered == self.SUCCESS:
+                self._note(batch)
                 self._met(batch.sent_s, ended=opened == "0")
                 return
         super().committed(outcome, idx, batch)
+
+    def _note(self, batch: Batch) -> None:
+        """For the answer's `Wallet-Position`."""
+        if self.call.positions is not None:
+            self.call.positions[batch.partition] = batch.entry
 
     def _met(self, issued_s: float, *, ended: bool) -> None:
         self.replayed = True
