@@ -111,6 +111,7 @@ _DECLINE_DETAILS: Final[dict[str, str]] = {
     Outcome.INSUFFICIENT_FUNDS: "the account would have less available than its overdraft limit allows",
     Outcome.BALANCE_LIMIT: "a balance would pass its limit, or leave the range that can be held exactly",
     Outcome.BALANCE_NOT_ZERO: "only an account without balance, holds and pending money can be closed",
+    Outcome.OPERATIONS_PENDING: "payments of the account are still on their way: close it when they have ended",
     Outcome.HOLD_NOT_FOUND: "this account has no hold of this id that is still remembered",
     Outcome.HOLD_NOT_OPEN: "the hold was captured or voided",
     Outcome.HOLD_EXPIRED: "the hold expired before this was decided",

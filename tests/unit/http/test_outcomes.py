@@ -43,8 +43,9 @@ DECLINES = [
 OWES = {"balance": "-12.34", "available": "-12.34", "held": "0.00", "pending": "0.00"}
 
 
-def test_every_refusal_has_a_kind() -> None:
+def test_every_refusal_has_a_kind_and_a_detail() -> None:
     assert set(WIRE_CODES.values()) <= KINDS.keys()
+    assert set(WIRE_CODES) <= TRANSFER_DETAILS.keys()
     assert set(WIRE_CODES) == set(Outcome) - {
         *(Outcome.APPLIED, Outcome.REPEATED, Outcome.STALE, Outcome.INTERRUPTED)
     }
@@ -336,7 +337,12 @@ def test_set_flags(app: ASGIApp, wallet: WalletDouble, action: str, outcome: str
 
 @pytest.mark.parametrize(
     ("outcome", "status", "code"),
-    [("a", 404, "account_not_found"), ("c", 422, "account_closed"), ("z", 422, "balance_not_zero")],
+    [
+        ("a", 404, "account_not_found"),
+        ("c", 422, "account_closed"),
+        ("z", 422, "balance_not_zero"),
+        ("p", 422, "operations_pending"),
+    ],
 )
 def test_set_flags_is_declined(
     app: ASGIApp, wallet: WalletDouble, outcome: str, status: int, code: str
