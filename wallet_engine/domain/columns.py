@@ -61,9 +61,7 @@ from wallet_engine.domain.operation import Operation, Words
 
 _NO_CURRENCY: Final = "-"
 _marks: Final = dict(zip(IDX_TEXTS, CREDIT_INDEXES, strict=True))
-_words_match = re.compile(r"[!-~]+( [!-~]+)*").fullmatch
 _key_match = re.compile(r"[!-~]{0,64}").fullmatch
-_UNSAID: Final[tuple[dict[int, str], Sequence[str]]] = ({}, ())
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[Any]).decode
 _IDX_BYTES: Final = tuple(idx.to_bytes(2) for idx in range(len(INDEXES)))
@@ -161,12 +159,16 @@ def _said(notes: tuple[str, ...], keys: tuple[str, ...]) -> tuple[dict[str, Any]
     return (said,)
 
 
-def _heard(said: dict[str, Any], count: int) -> tuple[dict[int, str], Sequence[str]]:
-    """The notes by idx and the keys of each operation. Raises ValueError or `Corruption`."""
-    notes = {int(idx): canonical(note) for idx, note in said.pop("notes", {}).items()}
+def _heard(said: dict[str, Any], count: int) -> tuple[Sequence[str], Sequence[str]]:
+    """The notes and the keys of each operation. Raises ValueError or `Corruption`."""
+    notes = [""] * count
+    for idx, note in said.pop("notes", {}).items():
+        if not 0 <= (number := int(idx)) < count:
+            raise ValueError("notes of other operations")
+        notes[number] = canonical(note)
     by = said.pop("by", "")
     keys = [by] * count if isinstance(by, str) else by
-    if said or len(keys) != count or not all(0 <= idx < count for idx in notes):
+    if said or len(keys) != count:
         raise ValueError("notes of other operations")
     if not all(_key_match(key) for key in keys):
         raise ValueError("not keys")
@@ -177,24 +179,26 @@ def unpack(columns: bytes) -> tuple[Operation, ...]:
     """The operations. Raises `Corruption` for what `pack` does not make."""
     try:
         kinds, common, receivers, named, *rest = _decode(columns)
-        notes, keys = _heard(rest.pop(), len(kinds)) if isinstance(rest[-1], dict) else _UNSAID
-        first_amount = len(kinds) + named
-        fields, amounts = rest[: len(kinds)], rest[first_amount : first_amount + len(kinds)]
-        accounts, details = rest[len(kinds) : first_amount], rest[first_amount + len(kinds) :]
-        currencies = [common] * len(kinds) if isinstance(common, str) else common
+        count = len(kinds)
+        notes, keys = _heard(rest.pop(), count) if isinstance(rest[-1], dict) else ((), ())
+        first_amount = count + named
+        fields, amounts = rest[:count], rest[first_amount : first_amount + count]
+        accounts, details = rest[count:first_amount], rest[first_amount + count :]
+        currencies = [common] * count if isinstance(common, str) else common
         payees = [] if receivers == "" else str.split(receivers, " ")
         words = [kinds, *fields, *accounts, *details, *currencies, *payees]
         text = " ".join(words)
-        if not _words_match(text) or text.split(" ") != words:
+        if not (text.isascii() and text.isprintable() and text.split() == words):
             raise ValueError("not words")
         if set(map(type, amounts)) != {int} or min(amounts) < 0:
             raise ValueError("not amounts")
-        payers, others = accounts[: len(kinds)], iter(accounts[len(kinds) :])
+        silence = [""] * count
+        payers, others = accounts[:count], iter(accounts[count:])
         paid, explained = iter(payees), iter(details)
         sources = (repeat("-"), paid, others, explained)
         operations = []
-        for idx, (kind, field, account, amount, currency) in enumerate(
-            zip(kinds, fields, payers, amounts, currencies, strict=True)
+        for kind, field, account, amount, currency, note, by in zip(
+            kinds, fields, payers, amounts, currencies, notes or silence, keys or silence, strict=True
         ):
             form = _FORMS.get(kind)
             if form is None:
@@ -208,14 +212,9 @@ def unpack(columns: bytes) -> tuple[Operation, ...]:
                 id_ = field[:-PAYER_LENGTH]
                 if not is_field_of(field, account):
                     raise ValueError(f"{field} is no field of {account}")
-            operations.append(
-                _operation(
-                    (
-                        *(kind, id_, account, other, amount, currency if has_currency else _NO_CURRENCY),
-                        *(notes.get(idx, ""), keys[idx] if keys else ""),
-                    )
-                )
-            )
+            if not has_currency:
+                currency = _NO_CURRENCY
+            operations.append(_operation((kind, id_, account, other, amount, currency, note, by)))
         if [*others, *paid, *explained] != [TRANSIT]:
             raise ValueError("columns of other lengths")
     except (ValueError, TypeError, StopIteration, msgspec.DecodeError, Corruption) as error:
