@@ -13,15 +13,15 @@ from typing import Final, NamedTuple
 
 from wallet_engine.domain.entry import Entry
 from wallet_engine.domain.errors import Outage
-from wallet_engine.domain.kinds import kind_of
+from wallet_engine.domain.kinds import KINDS
 from wallet_engine.domain.operation import Operation
-from wallet_engine.domain.outcomes import Outcome
 from wallet_engine.events.event import Event
 from wallet_engine.events.making import Place, events_of, wanted_of
 from wallet_engine.history.book import Book
 from wallet_engine.history.facts import Facts
 from wallet_engine.history.fold import fold
 from wallet_engine.history.pieces import in_pieces
+from wallet_engine.history.step import APPLIED
 from wallet_engine.journal.errors import Fork, Link
 from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
 
@@ -29,6 +29,8 @@ from wallet_engine.journal.feed import START, Feed, FeedEntry, FeedPosition
 DEBITS_MAX: Final = 200_000
 #: Maximum time to read a debit that is not in memory.
 LOOK_UP_S_MAX: Final = 30.0
+#: The kinds of debits.
+_OPENS: Final = frozenset(letter for letter, kind in KINDS.items() if kind.opens)
 
 
 class Made(NamedTuple):
@@ -108,23 +110,24 @@ class Maker:
         partition, told = at.partition, self._told[at.partition]
         facts = Facts()
         fold(partition, entry, self.books[partition], facts)
-        self.folded[partition] = at.position
-        if at.seq == told.seq and told.nonce not in (None, at.nonce):
+        self.folded[partition] = position = at.position
+        if position.seq == told.seq and told.nonce not in (None, position.nonce):
             raise Fork(partition, Link(told.seq, told.nonce or "", 0), Link(at.seq, at.nonce, at.epoch))
-        if at.seq <= told.seq:
-            for place in wanted_of(partition, entry):
+        wanted = wanted_of(partition, entry)
+        if position.seq <= told.seq:
+            for _, place in wanted:
                 self._debits.pop(place, None)
             return []
         debits = {}
-        for place in wanted_of(partition, entry):
+        for idx, place in wanted:
             debit = self._debits.get(place)
             if debit is None:
                 await self._look_up(place)
                 debit = self._debits[place]
-            debits[place] = debit
+            debits[idx] = debit
         events = events_of(partition, entry, facts, debits)
-        self._told[partition] = at.position
-        for place in debits:
+        self._told[partition] = position
+        for _, place in wanted:
             self._debits.pop(place, None)
         return events
 
@@ -134,7 +137,7 @@ class Maker:
     def _remember(self, partition: int, entry: Entry) -> None:
         seq = entry.header.seq
         for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True)):
-            if outcome == Outcome.APPLIED and kind_of(operation.kind).opens:
+            if operation[0] in _OPENS and outcome == APPLIED:
                 self._debits[partition, seq, idx] = operation
         while len(self._debits) > DEBITS_MAX:
             self._debits.popitem(last=False)

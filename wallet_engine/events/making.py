@@ -6,7 +6,7 @@ credit, or the one that returns the money. Neither repeats the debit's fields, s
 debit by its place (`wanted_of`). Exactly one entry decides, so there is exactly one event.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import Any, Final
 
@@ -22,12 +22,13 @@ from wallet_engine.domain.memory import PAYER_LENGTH
 from wallet_engine.domain.money import format_amount
 from wallet_engine.domain.notes import LEG_REFERENCES, METADATA, REFERENCE, said_in
 from wallet_engine.domain.operation import Operation
-from wallet_engine.domain.outcomes import WIRE_CODES, Outcome
+from wallet_engine.domain.outcomes import WIRE_CODES
 from wallet_engine.domain.returns import parse_evidence
 from wallet_engine.domain.times import time_text
 from wallet_engine.events import event as types
 from wallet_engine.events.event import Event, event_id
 from wallet_engine.history.facts import DECLINED, OPENED, REVERSAL, Facts, Posting
+from wallet_engine.history.step import APPLIED, DECLINES
 
 #: Place of a debit: (partition, seq of the entry, idx of the operation).
 Place = tuple[int, int, int]
@@ -45,23 +46,26 @@ unpack_transaction_id: Final = lru_cache(maxsize=65_536)(_unpacked)
 _zero: Final = lru_cache(maxsize=None)(partial(format_amount, 0))
 #: The maximum balance that stands for none.
 _NO_MOST: Final = str(AMOUNT_MINOR_MAX)
-#: Outcomes that decline a transfer or group; other outcomes but `applied` decide nothing.
-_DECLINES: Final = frozenset(outcome.value for outcome in Outcome if outcome.declined)
+#: Like the class's constructor, without its call in Python.
+_event: Final = partial(tuple.__new__, Event)
 
 
-def wanted_of(partition: int, entry: Entry) -> Iterator[Place]:
-    """The debits that `events_of` needs to know."""
-    for operation, outcome in zip(entry.operations, entry.header.outcomes, strict=True):
-        if outcome == Outcome.APPLIED and operation.kind in "cr":
-            yield _debit_of(partition, operation)
+def wanted_of(partition: int, entry: Entry) -> list[tuple[int, Place]]:
+    """The operations of which `events_of` needs to know the debit: their idx, and its place."""
+    return [
+        (idx, _debit_of(partition, operation))
+        for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True))
+        if operation[0] in "cr" and outcome == APPLIED
+    ]
 
 
-def events_of(partition: int, entry: Entry, facts: Facts, debits: Mapping[Place, Operation]) -> list[Event]:
+def events_of(partition: int, entry: Entry, facts: Facts, debits: Mapping[int, Operation]) -> list[Event]:
     """The events of an entry, in order: for each operation its result, then a posting for each account.
 
-    `facts` are those of this entry only. Raises `Corruption` for a missing debit.
+    `facts` are those of this entry only; `debits` are by the idx of the operations that want them. Raises
+    `Corruption` for a missing debit.
     """
-    header = entry.header
+    seq, time_ms = entry.header.seq, entry.header.time_ms
     postings: dict[int, list[Posting]] = {}
     for posting in facts.postings:
         # Opened accounts and declined transfers have events of their own.
@@ -69,26 +73,36 @@ def events_of(partition: int, entry: Entry, facts: Facts, debits: Mapping[Place,
             postings.setdefault(posting.idx, []).append(posting)
     expired = {change.idx for change in facts.holds if change.what == "expired"}
     made = []
-    for idx, (operation, outcome) in enumerate(zip(entry.operations, header.outcomes, strict=True)):
-        told = _told(partition, header.time_ms, operation, outcome, debits)
+    for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True)):
+        kind = operation[0]
+        if kind == "s":
+            continue
+        debit = None
+        if kind in "cr" and outcome == APPLIED:
+            debit = debits.get(idx)
+            if debit is None or debit.kind not in "dqz":
+                raise _no_debit(partition, operation)
+        told = _told(time_ms, operation, outcome, debit)
         if told is not None and idx in expired:
             told = (types.HOLD_EXPIRED, *told[1:])
         all_told = [] if told is None else [told]
-        all_told += [_posting(posting, operation, debits, partition) for posting in postings.get(idx, ())]
+        all_told += [_posting(posting, operation, debit) for posting in postings.get(idx, ())]
         for nth, (type_, subject, data, accounts) in enumerate(all_told):
             if operation.by:
                 data["key"] = operation.by
-            name = event_id(partition, header.seq, idx, nth)
-            made.append(Event(name, type_, subject, header.time_ms, data, accounts))
+            made.append(_event((event_id(partition, seq, idx, nth), type_, subject, time_ms, data, accounts)))
     return made
 
 
-def _told(
-    partition: int, time_ms: int, o: Operation, outcome: str, debits: Mapping[Place, Operation]
-) -> _Told | None:
+def _told(time_ms: int, o: Operation, outcome: str, debit: Operation | None) -> _Told | None:
     """The event of the operation's result; None if it is no event, or is decided elsewhere."""
-    if outcome != Outcome.APPLIED:
-        if outcome not in _DECLINES:
+    if debit is not None:
+        if o.kind == "c":
+            return _received(o, debit)
+        code = WIRE_CODES[o.other.split(".")[2]]
+        return _transfer(types.TRANSFER_DECLINED, debit, o.account, code=code)
+    if outcome != APPLIED:
+        if outcome not in DECLINES:
             return None
         if o.kind in "td":
             return _transfer(types.TRANSFER_DECLINED, o, o.account, code=WIRE_CODES[outcome])
@@ -101,12 +115,6 @@ def _told(
         case "t":
             subject = o.other if is_system(o.account) and not is_system(o.other) else o.account
             return _transfer(types.TRANSFER_SUCCEEDED, o, subject)
-        case "c":
-            return _received(o, _debit(partition, o, debits))
-        case "r":
-            debit = _debit(partition, o, debits)
-            code = WIRE_CODES[o.other.split(".")[2]]
-            return _transfer(types.TRANSFER_DECLINED, debit, o.account, code=code)
         case "h" | "i" | "v" | "e":
             return _hold(o, time_ms)
         case "k":
@@ -127,13 +135,9 @@ def _debit_of(partition: int, o: Operation) -> Place:
     return partition, int(seq), int(idx)
 
 
-def _debit(partition: int, o: Operation, debits: Mapping[Place, Operation]) -> Operation:
-    place = _debit_of(partition, o)
-    debit = debits.get(place)
-    if debit is None or debit.kind not in "dqz":
-        where = "operation {2} of entry {1} of partition {0}".format(*place)
-        raise Corruption(f"{o.line()[:200]!r} is for {where}, which is no debit")
-    return debit
+def _no_debit(partition: int, o: Operation) -> Corruption:
+    where = "operation {2} of entry {1} of partition {0}".format(*_debit_of(partition, o))
+    return Corruption(f"{o.line()[:200]!r} is for {where}, which is no debit")
 
 
 def _received(o: Operation, debit: Operation) -> _Told:
@@ -146,16 +150,19 @@ def _received(o: Operation, debit: Operation) -> _Told:
 
 
 def _transfer(type_: str, o: Operation, subject: str, code: str | None = None) -> _Told:
+    _, id_, payer, receiver, minor, currency, note, _ = o
     data: Data = {
-        "transaction_id": unpack_transaction_id(o.id),
-        "from_account": o.account,
-        "to_account": o.other,
-        **_money(o),
-        **_noted(o),
+        "transaction_id": unpack_transaction_id(id_),
+        "from_account": payer,
+        "to_account": receiver,
+        "amount": format_amount(minor, currency),
+        "currency": currency,
     }
+    if note:
+        data.update(_noted(o))
     if code is not None:
         data["code"] = code
-    return type_, subject, data, (o.account, o.other)
+    return type_, subject, data, (payer, receiver)
 
 
 def _money(o: Operation) -> Data:
@@ -269,28 +276,33 @@ def _group(type_: str, o: Operation, outcome: str) -> _Told | None:
     return type_, o.account, data, tuple(dict.fromkeys((o.account, *sides)))
 
 
-def _posting(posting: Posting, o: Operation, debits: Mapping[Place, Operation], partition: int) -> _Told:
+def _posting(posting: Posting, o: Operation, debit: Operation | None) -> _Told:
     currency, account = posting.currency, posting.account
-    data: Data = {
-        "account_id": account,
-        "currency": currency,
-        "delta": format_amount(posting.delta, currency),
-    }
-    if not is_system(account):  # this partition has only a part of a system account
+    if account[0] == "@":  # this partition has only a part of a system account
+        data: Data = {
+            "account_id": account,
+            "currency": currency,
+            "delta": format_amount(posting.delta, currency),
+        }
+    else:
         held, pending = posting.held, posting.pending
-        balance = data["balance"] = format_amount(posting.balance, currency)
-        data["available"] = format_amount(posting.available, currency) if held else balance
-        data["held"] = format_amount(held, currency) if held else _zero(currency)
-        data["pending"] = format_amount(pending, currency) if pending else _zero(currency)
+        balance, zero = format_amount(posting.balance, currency), _zero(currency)
+        data = {
+            "account_id": account,
+            "currency": currency,
+            "delta": format_amount(posting.delta, currency),
+            "balance": balance,
+            "available": format_amount(posting.available, currency) if held else balance,
+            "held": format_amount(held, currency) if held else zero,
+            "pending": format_amount(pending, currency) if pending else zero,
+        }
     transaction, counterparty = posting.transaction, posting.counterparty
-    if o.kind in "cr":
-        debit = _debit(partition, o, debits)
+    if debit is not None:
         transaction = debit.id
         counterparty = debit.account if o.kind == "c" else receiver_of(debit)
-    if transaction and o.kind in "hilve":
-        data["hold_id"] = unpack_transaction_id(transaction)
-    elif transaction:
-        data["transaction_id"] = unpack_transaction_id(transaction)
+    if transaction:
+        name = "hold_id" if o.kind in "hilve" else "transaction_id"
+        data[name] = unpack_transaction_id(transaction)
     if counterparty:
         data["counterparty"] = counterparty
     return types.POSTING, account, data, (account,)

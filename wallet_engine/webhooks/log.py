@@ -87,14 +87,15 @@ async def append(connection: Any, rows: Sequence[LogRow], source: str) -> None:
 
 def _record(row: LogRow, source: str) -> tuple[Any, ...]:
     """The columns of a row without its number."""
-    types = list(dict.fromkeys(event.type for event in row.events))
-    accounts = list(dict.fromkeys(account for event in row.events for account in event.accounts))
-    told = [
-        (event.id, event.type, event.subject, event.accounts, msgspec.Raw(event.encode(source)))
-        for event in row.events
-    ]
+    types: dict[str, None] = {}
+    accounts: dict[str, None] = {}
+    told = []
+    for event in row.events:
+        types[event.type] = None
+        accounts.update(dict.fromkeys(event.accounts))
+        told.append((event.id, event.type, event.subject, event.accounts, event.document(source)))
     at = datetime.fromtimestamp(row.time_ms / 1000, UTC)
-    return row.partition, row.seq, at, types, accounts, _encode(told)
+    return row.partition, row.seq, at, list(types), list(accounts), _encode(told)
 
 
 class EventLog:
