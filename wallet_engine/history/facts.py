@@ -1,6 +1,7 @@
 """The facts that `fold.py` makes of journal entries, as rows, in minor units and with packed ids."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple
 
 from wallet_engine.domain import holds
@@ -103,6 +104,13 @@ class End(NamedTuple):
     partition: int
     seq: int
     idx: int
+
+
+#: Like the constructors, from a tuple of all fields, and without their call in Python: every transfer needs some.
+new_origin: Final = partial(tuple.__new__, Origin)
+new_posting: Final = partial(tuple.__new__, Posting)
+new_transfer: Final = partial(tuple.__new__, Transfer)
+new_end: Final = partial(tuple.__new__, End)
 
 
 @dataclass(slots=True)

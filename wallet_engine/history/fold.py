@@ -26,15 +26,13 @@ from wallet_engine.history.facts import (
     SUCCESS,
     TRANSFER,
     AccountChange,
-    End,
     Facts,
-    Origin,
-    Posting,
-    Transfer,
+    new_end,
+    new_origin,
+    new_posting,
+    new_transfer,
 )
 from wallet_engine.history.step import APPLIED, Step, type_of, undone
-
-_posting = Posting._make
 
 
 def fold(partition: int, entry: Entry, book: Book, facts: Facts) -> None:
@@ -53,7 +51,7 @@ def fold(partition: int, entry: Entry, book: Book, facts: Facts) -> None:
                 continue
             _, id_, account, other, amount, currency, _, by = operation
             p, _, s = id_.partition(".")
-            origin = Origin(int(p), int(s), int(other))
+            origin = new_origin((int(p), int(s), int(other), 0))
             standing = standings.get((account, currency)) or book.standing(account, currency)
             standing.balance += amount
             # fmt: off
@@ -63,11 +61,11 @@ def fold(partition: int, entry: Entry, book: Book, facts: Facts) -> None:
                 "", SUCCESS, "", "", origin, "", by, "", 0,
             )
             # fmt: on
-            postings.append(_posting(words))
-            facts.ends.append(End(origin, SUCCESS, "", at_ms, partition, seq, idx))
+            postings.append(new_posting(words))
+            facts.ends.append(new_end((origin, SUCCESS, "", at_ms, partition, seq, idx)))
         elif kind == "d" and outcome == APPLIED:
             _, id_, account, other, amount, currency, note, by = operation
-            origin = Origin(partition, seq, idx)
+            origin = new_origin((partition, seq, idx, 0))
             type_ = TRANSFER if account[0] != "@" != other[0] else type_of(account, other)
             standing = standings.get((account, currency)) or book.standing(account, currency)
             standing.balance -= amount
@@ -78,10 +76,13 @@ def fold(partition: int, entry: Entry, book: Book, facts: Facts) -> None:
                 type_, PENDING, id_, other, origin, note, by, "", 0,
             )
             # fmt: on
-            postings.append(_posting(words))
-            facts.transfers.append(
-                Transfer(origin, at_ms, id_, type_, account, other, amount, currency, PENDING, "", note, by)
+            postings.append(new_posting(words))
+            # fmt: off
+            begun = (
+                origin, at_ms, id_, type_, account, other, amount, currency, PENDING, "", note, by, "", None,
             )
+            # fmt: on
+            facts.transfers.append(new_transfer(begun))
         elif kind != "s":
             rule = _RULES.get(kind)
             if rule is None:

@@ -19,16 +19,13 @@ from wallet_engine.history.facts import (
     HoldChange,
     HoldState,
     Origin,
-    Posting,
     Transfer,
+    new_posting,
 )
 
 APPLIED: Final = Outcome.APPLIED.value
 DECLINES: Final = frozenset(outcome.value for outcome in Outcome if outcome.declined)
 _BANK: Final = "@bank"
-
-#: Like the class's constructor, without its call in Python.
-_posting = Posting._make
 
 
 def type_of(payer: str, receiver: str) -> str:
@@ -119,7 +116,7 @@ class Step:
             note, self.operation.by, code, amount,
         )
         # fmt: on
-        self.facts.postings.append(_posting(words))
+        self.facts.postings.append(new_posting(words))
         self.sub += 1
 
     def begin(
