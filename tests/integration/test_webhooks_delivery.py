@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -188,6 +189,7 @@ async def test_one_that_hangs_delays_no_other(pool: Any, server: WebhookServer) 
     server.behaviours["/never"] = never
     await store.create(endpoint(server.url("/never")))
     await store.create(endpoint(server.url("/quick")))
+    unfit = await store.create(replace(endpoint(server.url("/unsigned")), secret="whsec_x"))
     await log_events(pool, *(event(seq, f"a{seq}") for seq in range(1, 201)))
     # It hangs for as long as this test runs.
     async with delivering(pool, answer_s_max=600.0):
@@ -195,6 +197,15 @@ async def test_one_that_hangs_delays_no_other(pool: Any, server: WebhookServer) 
         await server.until(200, "/quick", timeout_s=90)
         # It has only got as many as may be under way to it at a time.
         assert len(server.at("/never")) == dispatching.AT_ONCE_MAX
+
+        # What cannot even be signed is an attempt that failed: its account waited for ever, and nothing said why.
+        async def tried() -> bool:
+            listed = await store.deliveries(unfit.webhook_id, "pending", 100)
+            return {(each.attempts, each.error.partition(":")[2]) for each in listed} == {
+                (1, " it could not be sent")
+            }
+
+        await until(tried, "each attempt has failed")
 
 
 async def test_g9_an_account_that_fails_for_long_holds_up_no_other(pool: Any, server: WebhookServer) -> None:

@@ -17,6 +17,7 @@ from wallet_engine.telemetry.metrics import Metrics
 from wallet_engine.webhooks.endpoint import Endpoint, Filter
 from wallet_engine.webhooks.outbox import EVENTS_KEPT_DAYS, LEASE_S, QUEUED_MAX, LeaseLost, Outbox
 from wallet_engine.webhooks.queue import Delivery, Queue, Result
+from wallet_engine.webhooks.reply import Reply
 from wallet_engine.webhooks.sending import ANSWER_S_MAX, AT_ONCE_MAX, Sender
 from wallet_engine.webhooks.signing import signed_headers
 
@@ -239,11 +240,15 @@ class _Worker:
 
     async def _send(self, sender: Sender, delivery: Delivery) -> None:
         now_s, endpoint = self._dispatcher.now_s, self._endpoint
-        headers = {
-            "content-type": "application/cloudevents+json",
-            "user-agent": _USER_AGENT,
-            **signed_headers(endpoint.secrets_at(now_s()), delivery.event_id, now_s(), delivery.body),
-        }
-        reply = await sender.post(endpoint.url, headers, delivery.body)
+        try:
+            headers = {
+                "content-type": "application/cloudevents+json",
+                "user-agent": _USER_AGENT,
+                **signed_headers(endpoint.secrets_at(now_s()), delivery.event_id, now_s(), delivery.body),
+            }
+            reply = await sender.post(endpoint.url, headers, delivery.body)
+        except Exception as error:  # without a result its account would wait for ever
+            log.exception("an attempt to deliver failed", webhook=endpoint.webhook_id)
+            reply = Reply(None, f"{type(error).__name__}: it could not be sent")
         self._results.append(self._queue.decide(delivery, endpoint.url, reply, now_s()))
         self._wake.set()

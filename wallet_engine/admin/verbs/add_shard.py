@@ -8,6 +8,7 @@ import click
 from redis.exceptions import RedisError
 from rich.console import Console
 
+from wallet_engine.admin.audit_log import audit_records
 from wallet_engine.admin.moving.planning import Cluster
 from wallet_engine.admin.newcomers import asked, check_newcomer
 from wallet_engine.admin.nodes import look_at_all
@@ -102,6 +103,12 @@ def remove_shard(session: Session, name: str) -> None:
     """
     with session.directory() as directory:
         cluster = Cluster.look(directory)
+        if name not in cluster.shards and _was_removed(directory, name):
+            session.answer(
+                {"removed": {"shard": name, "nodes": []}, "nodes_not_told": []},
+                lambda console: console.print(f"shard {name} was removed already"),
+            )
+            return
         shard = cluster.shard(name)
         owned = cluster.map.partitions_of(name)
         if owned:
@@ -109,7 +116,7 @@ def remove_shard(session: Session, name: str) -> None:
         _check_no_move(directory, name)
         _check_owns_nothing(cluster, name)
         document = {"shard": name, "nodes": list(shard.nodes)}
-        plan = Plan(f"remove shard {name}", document, _show_plan(document), destroys=True)
+        plan = Plan(_removal(name), document, _show_plan(document), destroys=True)
         if not session.agreed(plan):
             return
         others = [node for other in cluster.shards.values() if other.name != name for node in other.nodes]
@@ -129,6 +136,16 @@ def remove_shard(session: Session, name: str) -> None:
         {"removed": document, "nodes_not_told": untold},
         lambda console: console.print(f"shard {name} is removed; its nodes may be stopped"),
     )
+
+
+def _was_removed(directory: Directory, name: str) -> bool:
+    """Whether an earlier `remove-shard` of it came to its end. A name that never was a shard's may be a slip."""
+    last = [record for record in audit_records(directory) if record.what == _removal(name)][-1:]
+    return any(record.state == "done" for record in last)
+
+
+def _removal(name: str) -> str:
+    return f"remove shard {name}"
 
 
 def _told(shard: Shard) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from wallet_engine.redis_store.refusals import hindrance_of
 from wallet_engine.redis_store.topology import connect
 from wallet_engine.routing.directory import Directory
 from wallet_engine.routing.moves import Move, StoredMove
-from wallet_engine.routing.slots import tag_of
+from wallet_engine.routing.slots import slot_range, tag_of
 
 #: How long `rebalance --by load` counts the entries written.
 LOAD_S: Final = 5.0
@@ -51,7 +51,7 @@ def move(session: Session, partition: int, shard: str, throttle: int | None) -> 
     processes. Both sides are compared, the map is switched, and the partition serves on SHARD. No request fails.
 
     The command may be interrupted or killed at any moment. `moves` then shows the state of the move, and `resume` or
-    `abort` ends it, from any machine.
+    `abort` ends it, from any machine. A partition that is on SHARD already stays there.
 
     \b
     EXAMPLES
@@ -63,6 +63,10 @@ def move(session: Session, partition: int, shard: str, throttle: int | None) -> 
         cluster.check_partition(partition)
         _refuse_on_its_way(directory, [partition])
         what = f"move partition {partition} to {shard}"
+        if _is_there(cluster, partition, shard):
+            done = f"partition {partition} is on {shard} already: nothing to move"
+            session.answer({"what": what, "moved": []}, lambda console: console.print(done))
+            return
         _run(session, directory, cluster, what, [(partition, shard)], throttle)
 
 
@@ -231,6 +235,13 @@ def _run(
     with session.change(directory, plan):
         outcomes = run_moves(session, directory, planned, throttle)
     answer_outcomes(session, what, outcomes)
+
+
+def _is_there(cluster: Cluster, partition: int, shard: str) -> bool:
+    """Whether the partition is on the shard, by the map and by the node that owns its slot."""
+    if cluster.map.shard_of(partition) != shard:
+        return False
+    return cluster.primary(shard).owns(slot_range(partition, len(cluster.map.partitions))[0])
 
 
 def _refuse_on_its_way(directory: Directory, partitions: Iterable[int]) -> None:

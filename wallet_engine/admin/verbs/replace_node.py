@@ -101,7 +101,8 @@ def replace_node(session: Session, old: str, new: str) -> None:
 def _finish(session: Session, directory: Directory, old: str, new: str) -> None:
     """Forget OLD, a node of no shard: NEW took its place before the command was interrupted.
 
-    Raises `ConfigError` when there is nothing to finish, or when Redis knows OLD as the owner of slots.
+    If Redis knows OLD no more, it was done before. Raises `ConfigError` when NEW is in no shard, or does not follow the
+    primary of its shard, or when Redis knows OLD as the owner of slots.
     """
     shards = directory.shards()
     seen = look_at_all(address for each in shards.values() for address in each.nodes)
@@ -113,9 +114,21 @@ def _finish(session: Session, directory: Directory, old: str, new: str) -> None:
         for address, node in seen.items():
             ours.update(ids_at(address, primary.address) if node.view is None else (node.view.node_id,))
         before = [node_id for node_id in ids_at(old, primary.address) if node_id not in ours]
-    if shard is None or primary is None or not before:
-        done = "" if shard is None else f", and {new} is in shard {shard.name}: perhaps this is done already"
-        raise ConfigError(f"no shard has a node {old}{done}: see wallet-admin shards")
+    if shard is None or primary is None:
+        raise ConfigError(f"no shard has a node {old}: see wallet-admin shards")
+    if not before:
+        view = seen[new].view
+        if view is None or primary.node_id not in (view.node_id, view.primary_id):
+            raise ConfigError(
+                f"no shard has a node {old}, and {new} is in shard {shard.name}, but does not follow its primary: "
+                f"see wallet-admin doctor"
+            )
+        document = {"shard": shard.name, "old": old, "new": new, "primary": primary.address}
+        done = f"nothing is left to do: no shard has a node {old}, and {new} serves shard {shard.name}"
+        session.answer(
+            {"replaced": document, "nodes_not_told": []}, lambda console: console.print(done, soft_wrap=True)
+        )
+        return
     if own_slots(before, primary.address):
         raise ConfigError(f"{old} owns slots, and may hold the money in them: see wallet-admin doctor")
     document = {"shard": shard.name, "old": old, "new": new, "primary": primary.address}

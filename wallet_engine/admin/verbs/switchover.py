@@ -33,7 +33,7 @@ def switchover(session: Session, shard: str, to: str | None) -> None:
 
     The primary takes no writes until the replica has all its data (CLUSTER FAILOVER), so nothing is lost. The journal
     process compares the new primary with the journal before it serves. Calls wait meanwhile, mostly for less than a
-    second. Returns when all partitions of the shard are served again.
+    second. Returns when all partitions of the shard are served again, also where NODE is the primary already.
 
     \b
     EXAMPLES
@@ -47,7 +47,16 @@ def switchover(session: Session, shard: str, to: str | None) -> None:
         state = _state_of(directory, shard)
         if state.primary is None:
             raise ConfigError(f"shard {shard} has no primary that answers: see wallet-admin doctor")
-        old, new = state.primary.address, _chosen(state, to).address
+        old = state.primary.address
+        if to == old:  # switched before an interruption
+            wait_until(lambda: _serves(directory, shard), f"shard {shard} does not serve", SERVING_S_MAX)
+            document, done = (
+                {"shard": shard, "from": old, "to": old},
+                f"{to} is the primary of {shard} already",
+            )
+            session.answer(document, lambda console: console.print(done, soft_wrap=True))
+            return
+        new = _chosen(state, to).address
         document = {"shard": shard, "from": old, "to": new}
         plan = Plan(f"switch {shard} from {old} to {new}", document, lambda console: _show(console, document))
         if not session.agreed(plan):
@@ -87,8 +96,6 @@ def _chosen(state: ShardState, to: str | None) -> NodeState:
         if node.address == to:
             if node in fit:
                 return node
-            if state.primary is not None and node.address == state.primary.address:
-                raise ConfigError(f"{to} is the primary already")
             raise ConfigError(f"{to} is no replica that follows its primary: see wallet-admin doctor")
     raise ConfigError(f"{to} is no node of shard {state.shard.name}")
 
