@@ -10,7 +10,7 @@ from typing import Final
 from wallet_engine.domain.errors import Outage, WalletError, text_of
 from wallet_engine.follow.claims import Claims
 from wallet_engine.follow.sink import Remade, Sink
-from wallet_engine.journal.errors import Fork
+from wallet_engine.journal.errors import Fork, NoEntry
 from wallet_engine.journal.feed import Feed, FeedEntry, FeedPosition
 from wallet_engine.routing.followers import NOTE_S, Followers
 from wallet_engine.telemetry.logging import get_logger
@@ -28,6 +28,8 @@ BACKOFF_S_MAX: Final = 10.0
 LOOK_S: Final = 1.0
 #: How long a check that found nothing missing stays valid; normally the next one comes sooner.
 LOOKED_S_MAX: Final = 3 * LOOK_S
+#: How soon a partition with an entry that cannot be read is followed again: the entry may have been cut.
+UNREADABLE_S: Final = 60.0
 #: An entry has the time at which Redis decided it. It may be so long on its way to the first journal copy, and the
 #: clock of its node so far behind ours.
 UNDER_WAY_MS: Final = 250
@@ -62,6 +64,8 @@ class Follower:
         self.forked: dict[int, str] = {}
         #: The positions of these in the sink. Another position there means that the sink is made anew.
         self._forked_at: dict[int, FeedPosition] = {}
+        #: Partitions among them with an entry that cannot be read -> since when (`time.monotonic`).
+        self._unreadable_s: dict[int, float] = {}
         #: partition -> since when the journal ends before what the sink has (`time.monotonic`); and what is said of it.
         self._beyond_s: dict[int, float] = {}
         self.beyond: dict[int, str] = {}
@@ -86,8 +90,10 @@ class Follower:
             try:
                 await self._sink.start()
                 await self._follow()
-            except Fork as fork:
+            except (Fork, NoEntry) as fork:
                 self.forked[fork.partition] = text_of(fork)
+                if isinstance(fork, NoEntry):
+                    self._unreadable_s[fork.partition] = time.monotonic()
                 log.error("not followed any more", sink=self._sink.name, error=text_of(fork))
                 with suppress(Exception):
                     await self._look_at_forks()
@@ -154,7 +160,16 @@ class Follower:
         self.trouble = ""
 
     async def _look_at_forks(self) -> None:
-        """Follow a forked partition again once the sink has another position for it, because it is made anew."""
+        """Follow a forked partition again once the sink has another position for it, because it is made anew.
+
+        One with an entry that cannot be read is followed again after `UNREADABLE_S`.
+        """
+        for partition, since_s in list(self._unreadable_s.items()):
+            if time.monotonic() >= since_s + UNREADABLE_S:
+                del self._unreadable_s[partition]
+                self.forked.pop(partition, None)
+                self._forked_at.pop(partition, None)
+                self._claims.changed.set()
         if not self.forked or not isinstance(self._sink, Remade):
             return
         for partition, at in (await self._sink.stored(list(self.forked))).items():

@@ -43,6 +43,14 @@ class Fork(Corruption):
         self.found = found
 
 
+class NoEntry(Corruption):
+    """A durable entry whose operations cannot be read; the entries of other partitions can."""
+
+    def __init__(self, partition: int, why: str) -> None:
+        super().__init__(f"partition {partition}: {why}")
+        self.partition = partition
+
+
 _WHAT_TO_DO: Final = {
     errno.ENOSPC: "free space there",
     errno.EDQUOT: "raise its quota or free space there",

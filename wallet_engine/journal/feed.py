@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from wallet_engine.domain.entry import ZERO_NONCE, Entry, EntryHeader, entry_of, parse_header
-from wallet_engine.journal.errors import Fork, Link
+from wallet_engine.domain.errors import Corruption
+from wallet_engine.journal.errors import Fork, Link, NoEntry
 from wallet_engine.journal.reader import ends_of, in_pages, read
 from wallet_engine.journal.threads import in_thread
 
@@ -64,8 +65,11 @@ class FeedEntry(NamedTuple):
 
     @property
     def entry(self) -> Entry:
-        """Raises `Corruption`."""
-        return entry_of(self.header, self.payload)
+        """Raises `NoEntry`, and `NewerFormat`."""
+        try:
+            return entry_of(self.header, self.payload)
+        except (Corruption, KeyError, ValueError) as error:
+            raise NoEntry(self.partition, f"entry {self.seq} cannot be read: {error}") from None
 
     @property
     def position(self) -> FeedPosition:

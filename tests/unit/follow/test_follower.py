@@ -216,6 +216,33 @@ def test_a_fork_stops_its_partition_and_no_other(tmp_path: Path) -> None:
     assert "partition 1 forks" in follower.forked[1]
 
 
+def test_g9_an_entry_that_nobody_can_read_stops_its_partition_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It failed the sink, for all of its partitions, again and again. It is looked at again: it may have been cut."""
+    monkeypatch.setattr(follower_module, "UNREADABLE_S", 0.2)
+    readable: list[bool] = []
+
+    class Reading(ListSink):
+        async def take(self, batch: Sequence[FeedEntry]) -> None:
+            for each in batch:
+                if each.partition == 1 and not readable:
+                    _ = each.entry  # its text has no operations
+            await super().take(batch)
+
+    def done(follower: Follower) -> bool:
+        if sink.current >= {0, 2, 3} and 1 in follower.forked:
+            said.append(follower.forked[1])
+            readable.append(True)
+        return sink.kept.get(1) == [1, 2]
+
+    sink, said = Reading(), list[str]()
+    with closing(FileTree(tmp_path / "map.json")) as tree:
+        follower = asyncio.run(follow(tree, ListFeed({0: 2, 1: 2, 2: 2, 3: 2}), sink, done))
+    assert said[0].startswith("partition 1: entry 1 cannot be read: ")
+    assert follower.forked == {}
+
+
 @pytest.mark.parametrize("partitions", [4, 1])
 def test_a_forked_partition_is_followed_again_once_it_is_made_anew(tmp_path: Path, partitions: int) -> None:
     """After `history rebuild` nobody followed it until the follower was restarted."""
