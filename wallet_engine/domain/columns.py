@@ -188,7 +188,8 @@ def unpack(columns: bytes) -> tuple[Operation, ...]:
         payees = [] if receivers == "" else str.split(receivers, " ")
         words = [kinds, *fields, *accounts, *details, *currencies, *payees]
         text = " ".join(words)
-        if not (text.isascii() and text.isprintable() and text.split() == words):
+        one_each = text.count(" ") == len(words) - 1 and "" not in words
+        if not (one_each and text.isascii() and text.isprintable()):
             raise ValueError("not words")
         if set(map(type, amounts)) != {int} or min(amounts) < 0:
             raise ValueError("not amounts")

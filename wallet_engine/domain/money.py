@@ -1,11 +1,13 @@
 """Decimal strings of major units <-> integers of minor units. No float ever touches an amount (G12)."""
 
 import re
+from typing import Final
 
 from wallet_engine.domain.currencies import MINOR_DIGITS
 from wallet_engine.domain.errors import InvalidInput
 from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
 
+_CENTS: Final = tuple(f".{cents:02d}" for cents in range(100))
 _decimal_match = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,4}))?\Z").match
 
 
@@ -45,8 +47,12 @@ def parse_amount(text: object, currency: str, *, zero_allowed: bool = False) -> 
 def format_amount(minor: int, currency: str) -> str:
     """`-1234` USD -> `"-12.34"`."""
     digits = MINOR_DIGITS[currency]
-    if digits == 2 and minor >= 0:  # nearly all
-        return f"{minor // 100}.{minor % 100:02d}"
+    if digits == 2:  # nearly all
+        return (
+            f"{minor // 100}{_CENTS[minor % 100]}"
+            if minor >= 0
+            else f"-{-minor // 100}{_CENTS[-minor % 100]}"
+        )
     sign = "-" if minor < 0 else ""
     if digits == 0:
         return f"{minor}"

@@ -61,15 +61,16 @@ class Event(NamedTuple):
 
     def document(self, source: str = SOURCE_DEFAULT) -> dict[str, Any]:
         """The event as a JSON object."""
+        id_, type_, subject, time_ms, data, _ = self
         return {
             "specversion": "1.0",
-            "id": self.id,
+            "id": id_,
             "source": source,
-            "type": self.type,
-            "subject": self.subject,
-            "time": time_text(self.time_ms),
+            "type": type_,
+            "subject": subject,
+            "time": time_text(time_ms),
             "datacontenttype": "application/json",
-            "data": self.data,
+            "data": data,
         }
 
     def encode(self, source: str = SOURCE_DEFAULT) -> bytes:

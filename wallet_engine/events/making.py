@@ -68,28 +68,31 @@ def events_of(partition: int, entry: Entry, facts: Facts, debits: Mapping[int, O
     seq, time_ms = entry.header.seq, entry.header.time_ms
     postings: dict[int, list[Posting]] = {}
     for posting in facts.postings:
+        type_ = posting.type
         # Opened accounts and declined transfers have events of their own.
-        if posting.type != OPENED and (posting.status != DECLINED or posting.type == REVERSAL):
+        if type_ != OPENED and (posting.status != DECLINED or type_ == REVERSAL):
             postings.setdefault(posting.idx, []).append(posting)
-    expired = {change.idx for change in facts.holds if change.what == "expired"}
+    expired = {change.idx for change in facts.holds if change.what == "expired"} if facts.holds else ()
     made = []
     for idx, (operation, outcome) in enumerate(zip(entry.operations, entry.header.outcomes, strict=True)):
-        kind = operation[0]
+        kind, by = operation[0], operation[7]
         if kind == "s":
             continue
-        debit = None
-        if kind in "cr" and outcome == APPLIED:
-            debit = debits.get(idx)
-            if debit is None or debit.kind not in "dqz":
-                raise _no_debit(partition, operation)
-        told = _told(time_ms, operation, outcome, debit)
-        if told is not None and idx in expired:
-            told = (types.HOLD_EXPIRED, *told[1:])
+        debit = told = None
+        if outcome != APPLIED or kind != "d":  # an applied debit is decided elsewhere
+            if kind in "cr" and outcome == APPLIED:
+                debit = debits.get(idx)
+                if debit is None or debit.kind not in "dqz":
+                    raise _no_debit(partition, operation)
+            told = _told(time_ms, operation, outcome, debit)
+            if told is not None and idx in expired:
+                told = (types.HOLD_EXPIRED, *told[1:])
         all_told = [] if told is None else [told]
-        all_told += [_posting(posting, operation, debit) for posting in postings.get(idx, ())]
+        if idx in postings:
+            all_told += [_posting(posting, operation, debit) for posting in postings[idx]]
         for nth, (type_, subject, data, accounts) in enumerate(all_told):
-            if operation.by:
-                data["key"] = operation.by
+            if by:
+                data["key"] = by
             made.append(_event((event_id(partition, seq, idx, nth), type_, subject, time_ms, data, accounts)))
     return made
 

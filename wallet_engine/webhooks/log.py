@@ -91,9 +91,11 @@ def _record(row: LogRow, source: str) -> tuple[Any, ...]:
     accounts: dict[str, None] = {}
     told = []
     for event in row.events:
-        types[event.type] = None
-        accounts.update(dict.fromkeys(event.accounts))
-        told.append((event.id, event.type, event.subject, event.accounts, event.document(source)))
+        id_, type_, subject, _, _, its = event
+        types[type_] = None
+        for account in its:
+            accounts[account] = None
+        told.append((id_, type_, subject, its, event.document(source)))
     at = datetime.fromtimestamp(row.time_ms / 1000, UTC)
     return row.partition, row.seq, at, list(types), list(accounts), _encode(told)
 
