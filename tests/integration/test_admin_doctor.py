@@ -401,8 +401,8 @@ def test_a_node_is_replaced_while_payments_go_on(patient: Patient, tmp_path: Pat
         answer("replace-node", unable, new, *patient.flags, "--yes")  # forgets it, as doctor says
         again = answer("replace-node", old, new, *patient.flags, "--yes")
         assert again["replaced"] == {"shard": "s2", "old": old, "new": new, "primary": view.address}
-        said = f"no shard has a node {old}: see wallet-admin shards"
-        assert said in refusal(admin("replace-node", old, "127.0.0.1:1", *patient.flags, "--yes"))
+        said = f"no shard has a node 127.0.0.1:1, and {new} is in shard s2: perhaps this is done already"
+        assert said in refusal(admin("replace-node", "127.0.0.1:1", new, *patient.flags, "--yes"))
 
         stranger = patient.directory.shards()["s1"].nodes[0]
         for words, said in (

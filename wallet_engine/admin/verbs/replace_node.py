@@ -8,6 +8,7 @@ import click
 from redis.exceptions import RedisError
 from rich.console import Console
 
+from wallet_engine.admin.audit_log import audit_records
 from wallet_engine.admin.newcomers import asked, check_newcomer
 from wallet_engine.admin.nodes import NodeState, look_at_all, primary_of
 from wallet_engine.admin.session import Plan, Session, changing_command
@@ -101,8 +102,8 @@ def replace_node(session: Session, old: str, new: str) -> None:
 def _finish(session: Session, directory: Directory, old: str, new: str) -> None:
     """Forget OLD, a node of no shard: NEW took its place before the command was interrupted.
 
-    If Redis knows OLD no more, it was done before. Raises `ConfigError` when NEW is in no shard, or does not follow the
-    primary of its shard, or when Redis knows OLD as the owner of slots.
+    Tells so when it was done before. Raises `ConfigError` when it was not and Redis does not know OLD, when NEW does
+    not follow the primary of its shard, or when Redis knows OLD as the owner of slots.
     """
     shards = directory.shards()
     seen = look_at_all(address for each in shards.values() for address in each.nodes)
@@ -114,8 +115,9 @@ def _finish(session: Session, directory: Directory, old: str, new: str) -> None:
         for address, node in seen.items():
             ours.update(ids_at(address, primary.address) if node.view is None else (node.view.node_id,))
         before = [node_id for node_id in ids_at(old, primary.address) if node_id not in ours]
-    if shard is None or primary is None:
-        raise ConfigError(f"no shard has a node {old}: see wallet-admin shards")
+    if shard is None or primary is None or not (before or _was_replaced(directory, old, new)):
+        done = "" if shard is None else f", and {new} is in shard {shard.name}: perhaps this is done already"
+        raise ConfigError(f"no shard has a node {old}{done}: see wallet-admin shards")
     if not before:
         view = seen[new].view
         if view is None or primary.node_id not in (view.node_id, view.primary_id):
@@ -149,6 +151,15 @@ def _finish(session: Session, directory: Directory, old: str, new: str) -> None:
     session.answer(
         {"replaced": document, "nodes_not_told": untold},
         lambda console: console.print(f"{old} is forgotten"),
+    )
+
+
+def _was_replaced(directory: Directory, old: str, new: str) -> bool:
+    """Whether an earlier command came to its end. An address that never was a node's may be a slip."""
+    whole, rest = f"replace node {old} of shard ", f"forget node {old}, in whose place {new} is in "
+    said = [record.what for record in audit_records(directory) if record.state == "done"]
+    return any(
+        what.startswith(rest) or (what.startswith(whole) and what.endswith(f" by {new}")) for what in said
     )
 
 
