@@ -101,7 +101,19 @@ class Struck:
         lines = (self.dev.data_dir / "admin.env").read_text().splitlines()
         words = (line.partition("=") for line in lines)
         self.environ = {name: shlex.split(value)[0] for name, _, value in words}
+        self._wait_settled()
         return self
+
+    def _wait_settled(self) -> None:
+        """The last copies join when it serves already: that raises the epochs, and so does the recovery behind it."""
+
+        def settled() -> bool:
+            with self.directory() as directory:
+                joined = len(directory.members().copies) == COPIES
+            found = self.admin("doctor")["findings"] if joined else []
+            return joined and not any(each["check"] in ("partitions", "journal") for each in found)
+
+        wait_until(settled, "all copies have joined, and the partitions are recovered", SERVE_S_MAX)
 
     @property
     def ca(self) -> Path:
