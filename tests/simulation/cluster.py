@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from simulation.auditor import Auditor
+from simulation.auditor import Auditor, Debit
 from simulation.blocking import Clients
 from simulation.commands import copy_store
 from simulation.directory_tree import Keeper, SimTree
@@ -18,6 +18,7 @@ from simulation.substitutes import HORIZONS, RETENTION_MS
 from simulation.world import ProcessLoop, World
 
 from wallet_engine.domain.errors import ConfigError
+from wallet_engine.domain.limits import AMOUNT_MINOR_MAX
 from wallet_engine.redis_store.topology import NodeView
 from wallet_engine.routing.directory import MAP, MEMBERS, Directory
 from wallet_engine.routing.model import ClusterConfig, PartitionMap, Shard, decode_map, spread
@@ -458,15 +459,25 @@ class Cluster:
                 for (p, seq, _), debit in self.auditor.debits.items()
                 if p == partition and b"%d" % seq in store.get(keys.open.encode(), {})
             ]
+            waiting = {seq for seq, debit in left if self._waits_for_room(partition, debit)}
             for seq, debit in left:
+                if seq in waiting:
+                    continue
                 return f"entry {seq} of partition {partition} is open: {debit}"
         for partition, state in enumerate(self.auditor.state):
             for key, record in state.groups.items():
                 return f"group {key} is under way in partition {partition}: {record}"
         for reference, debit in self.auditor.debits.items():
-            if not debit.ended:
+            if not debit.ended and not self._waits_for_room(reference[0], debit):
                 return f"debit {reference} is open: {debit}"
         return self.auditor.holds.restless(self.world.now_ms)
+
+    def _waits_for_room(self, partition: int, debit: Debit) -> bool:
+        """Whether the receiver has refused the money, and the payer has too much to take it back."""
+        if debit.ended or not debit.declined:
+            return False
+        has = self.auditor.state[partition].balance(debit.key[0], debit.currency)
+        return has is not None and has + debit.amount > AMOUNT_MINOR_MAX
 
     def compare(self) -> None:
         """G6 for every partition, once nothing is under way."""
