@@ -159,12 +159,16 @@ def refusal_inside(error: str, begun: bool) -> Refusal:
     return Refusal(code, Meaning.UNKNOWN, False, text)
 
 
+#: What Redis and Lua say of data that is not what it must be. Anything else may be said by a node that will not or
+#: cannot do something now, whatever the data: no recovery mends that.
+_of_data = re.compile(r"WRONGTYPE|attempt to |not an integer|not a valid float").search
+
+
 def is_of_data(error: object) -> bool:
     """Whether a script failed at the data that it met, and not at its node: what a key holds is not what it must be."""
     if not isinstance(error, hiredis.ReplyError):
         return False
-    refusal = refusal_of(str(error))
-    return refusal.meaning is Meaning.UNKNOWN and refusal.code in ("ERR", "WRONGTYPE")
+    return refusal_of(str(error)).meaning is Meaning.UNKNOWN and _of_data(str(error)) is not None
 
 
 class Obstacle(StrEnum):

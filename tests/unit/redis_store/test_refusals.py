@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import hiredis
 import pytest
 
 from wallet_engine.dev.binaries import RedisBinary, bundled_redis, system_redis
-from wallet_engine.redis_store.refusals import TABLE, TEXT_CHARACTERS_MAX, Meaning, refusal_of
+from wallet_engine.redis_store.refusals import TABLE, TEXT_CHARACTERS_MAX, Meaning, is_of_data, refusal_of
 
 #: In the binary an error is a C string that begins with a minus sign and a word in capitals.
 _errors = re.compile(rb"\0-([A-Z]{2,}) ").findall
@@ -92,3 +93,20 @@ def test_a_script_that_fails_by_itself_may_have_written() -> None:
     error = f"ERR Error running script (call to f_{SHA}): @user_script:1: user_script:1: x"
     assert refusal_of(error).meaning is Meaning.UNKNOWN
     assert len(refusal_of(error * 9).text) == TEXT_CHARACTERS_MAX
+
+
+@pytest.mark.parametrize(
+    ("said", "of_data"),
+    [
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", True),
+        ("ERR value is not an integer or out of range", True),
+        ("ERR user_script:12: attempt to perform arithmetic on a nil value", True),
+        ("ERR The user executing the script can't run this command or subcommand", False),
+        ("ERR max number of clients reached", False),
+        ("NOPERM this user has no permissions to run the 'evalsha' command", False),
+    ],
+)
+def test_no_recovery_mends_what_is_not_of_the_data(said: str, of_data: bool) -> None:
+    """A right that a user of Redis lacked had its whole shard recovered once a second."""
+    said_inside = f"{said} script: {'0' * 40}, on @user_script:39."
+    assert is_of_data(hiredis.ReplyError(said_inside)) is of_data
