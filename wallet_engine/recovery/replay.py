@@ -114,7 +114,8 @@ class Replayer:
 def _is_of_script(error: Exception) -> bool:
     """Whether the script itself failed, for example on a senseless operation, and not Redis around it."""
     words = str(error)
-    return "user_script" in words and not any(code in words for code in ("OOM", "MISCONF", "READONLY"))
+    around = ("OOM", "MISCONF", "READONLY", "can't run this command")  # the last: a right that our user lacks
+    return "user_script" in words and not any(said in words for said in around)
 
 
 def _difference(header: EntryHeader, operations: Sequence[Operation], reply: Any) -> str:
