@@ -4,12 +4,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.folds import at, book
 
 from wallet_engine.domain.errors import Outage
-from wallet_engine.events.saved import save_book
 from wallet_engine.exports import kafka_folds
 from wallet_engine.exports.kafka_folds import KafkaFolds, until_there_is_room
-from wallet_engine.history.book import Book, Standing
 from wallet_engine.journal.feed import FeedPosition
 
 
@@ -50,16 +49,6 @@ class Topic:
 KAFKA = SimpleNamespace(
     TopicPartition=lambda topic, partition, offset: SimpleNamespace(topic=topic, offset=offset)
 )
-
-
-def book(minor: int) -> bytes:
-    made = Book()
-    made.standings = {("alice", "USD"): Standing(minor)}
-    return save_book(made, 0)
-
-
-def at(seq: int) -> FeedPosition:
-    return FeedPosition(seq, f"n{seq}")
 
 
 @pytest.fixture

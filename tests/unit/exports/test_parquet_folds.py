@@ -3,21 +3,10 @@
 from pathlib import Path
 
 import pytest
+from support.folds import at, book
 
-from wallet_engine.events.saved import save_book
 from wallet_engine.exports.parquet_folds import FOLDER, ParquetFolds
-from wallet_engine.history.book import Book, Standing
 from wallet_engine.journal.feed import FeedPosition
-
-
-def book(minor: int) -> bytes:
-    made = Book()
-    made.standings = {("alice", "USD"): Standing(minor)}
-    return save_book(made, 0)
-
-
-def at(seq: int) -> FeedPosition:
-    return FeedPosition(seq, f"n{seq}")
 
 
 @pytest.fixture
